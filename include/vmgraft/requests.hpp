@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <vmgraft/template.hpp>
+
+namespace vmgraft {
+
+/// Until when `create`, `start`, `clone` and `wait` wait.
+enum class WaitFor { ready, agent, ssh, none };  // ready: what the template's lifecycle.ready says
+
+struct CreateRequest {
+  std::string template_name;              ///< name, or path of a file (contains '/' or ends in ".json")
+  std::string name;                       ///< empty: the template's name with a free number, "micro-1"
+  ParameterValues parameters;
+  unsigned count = 1;                     ///< above 1: NAME-1 .. NAME-N
+  bool start = true;
+  bool keep_failed = false;               ///< keep the VM when provisioning fails
+  WaitFor wait = WaitFor::ready;
+  std::optional<std::chrono::seconds> timeout;  ///< of waiting; absent: the template's ready_timeout
+  std::optional<std::chrono::seconds> ttl;      ///< absent: the template's
+};
+
+struct CloneRequest {
+  std::string source;                     ///< "VM" or "VM@SNAP"
+  std::string name;
+  unsigned count = 1;                     ///< above 1: NAME-1 .. NAME-N
+  bool full = false;                      ///< copy the data into layers of its own
+  bool keep_tpm = false;                  ///< take the source's TPM state along (secrets included)
+  bool start = false;
+  WaitFor wait = WaitFor::ready;          ///< only with start
+  std::optional<std::chrono::seconds> timeout;
+};
+
+struct SnapshotRequest {
+  std::string vm;
+  std::string name;                       ///< empty: "snap-N"
+  std::string description;
+};
+
+struct RevertRequest {
+  std::string vm;
+  std::string snapshot;
+  std::optional<bool> start;              ///< absent: as it was before (running VMs run again)
+  WaitFor wait = WaitFor::ready;
+  std::optional<std::chrono::seconds> timeout;
+};
+
+struct StopRequest {
+  std::string vm;
+  std::chrono::seconds timeout{60};       ///< ask the guest, then power off after this; 0: power off at once
+};
+
+struct StartRequest {
+  std::string vm;
+  WaitFor wait = WaitFor::ready;
+  std::optional<std::chrono::seconds> timeout;
+};
+
+struct ExecRequest {
+  std::string vm;
+  std::vector<std::string> command;       ///< argv; never passed through a shell by us
+  std::string user;                       ///< empty: the agent's user, root
+  std::optional<std::chrono::seconds> timeout;
+  int stdin_fd = -1;                      ///< read to its end before the command starts; -1: none
+  int stdout_fd = 1;                      ///< written as output arrives
+  int stderr_fd = 2;
+};
+
+/// "VM:PATH" on exactly one side.
+struct CopyRequest {
+  std::string source;
+  std::string destination;
+};
+
+struct CopyResult {
+  std::uint64_t files = 0;
+  std::uint64_t bytes = 0;
+};
+
+}  // namespace vmgraft
