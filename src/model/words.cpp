@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// The words that people and JSON readers see for the public enumerations.
+#include <string>
+
+#include <vmgraft/doctor.hpp>
+#include <vmgraft/vm.hpp>
+
+namespace vmgraft {
+
+// No default label in these switches: the compiler then names an enumerator that was added and forgotten here.
+
+std::string to_string(VmState state) {
+  switch (state) {
+    case VmState::running:
+      return "running";
+    case VmState::paused:
+      return "paused";
+    case VmState::shut_off:
+      return "shut_off";
+    case VmState::crashed:
+      return "crashed";
+    case VmState::missing:
+      return "missing";
+  }
+  return "unknown";
+}
+
+std::string to_string(Consistency consistency) {
+  switch (consistency) {
+    case Consistency::clean:
+      return "clean";
+    case Consistency::frozen:
+      return "frozen";
+    case Consistency::crash:
+      return "crash";
+  }
+  return "unknown";
+}
+
+std::string to_string(Health health) {
+  switch (health) {
+    case Health::ok:
+      return "ok";
+    case Health::warn:
+      return "warn";
+    case Health::fail:
+      return "fail";
+  }
+  return "unknown";
+}
+
+}  // namespace vmgraft
