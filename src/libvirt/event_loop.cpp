@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "libvirt/event_loop.hpp"
+
+#include <csignal>
+#include <mutex>
+#include <system_error>
+
+#include <libvirt/libvirt.h>
+#include <pthread.h>
+
+#include <vmgraft/error.hpp>
+
+#include "libvirt/checked.hpp"
+
+namespace vmgraft {
+
+std::shared_ptr<EventLoop> EventLoop::hold() {
+  // Process-wide because libvirt's loop is: it can be registered once and never taken back.
+  static std::mutex mutex;
+  static std::weak_ptr<EventLoop> running;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (auto loop = running.lock()) return loop;
+  std::shared_ptr<EventLoop> loop(new EventLoop);
+  running = loop;
+  return loop;
+}
+
+EventLoop::EventLoop() {
+  static std::once_flag registered;
+  std::call_once(registered, [] {
+    // Before anything else can fail: libvirt prints errors to stderr by itself until this is set.
+    virSetErrorFunc(nullptr, [](void*, virErrorPtr) {});
+    checked(virEventRegisterDefaultImpl(), "start libvirt's event loop");
+  });
+  // A timer that never fires by itself; making it due wakes the loop from any thread.
+  wake_timer_ = checked(virEventAddTimeout(
+                            -1, [](int timer, void*) { virEventUpdateTimeout(timer, -1); }, nullptr, nullptr),
+                        "start libvirt's event loop");
+  // Signals belong to the program's own threads: one that runs here could not interrupt what waits there.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  try {
+    thread_ = std::thread([this] {
+      while (!stop_.load()) {
+        if (virEventRunDefaultImpl() < 0) break;
+      }
+    });
+  } catch (const std::system_error& error) {
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    virEventRemoveTimeout(wake_timer_);
+    throw Error(Errc::other, std::string("cannot start libvirt's event loop: ") + error.what());
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+EventLoop::~EventLoop() {
+  stop_.store(true);
+  virEventUpdateTimeout(wake_timer_, 0);
+  thread_.join();
+  virEventRemoveTimeout(wake_timer_);
+}
+
+}  // namespace vmgraft
