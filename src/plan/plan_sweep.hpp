@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "plan/facts.hpp"
+#include "plan/steps.hpp"
+
+namespace vmgraft {
+
+/// Every ref of a store, read at one moment.
+struct StoreFacts {
+  std::vector<Manifest> manifests;
+  std::vector<ImageRecord> images;
+  LayerMap layers;
+};
+
+/// Layers that a ref names.
+[[nodiscard]] std::set<std::string> named_layers(const StoreFacts& facts);
+/// Layers that a manifest's heads and snapshots name.
+[[nodiscard]] std::set<std::string> named_layers(const Manifest& manifest);
+/// \p layers and everything below them.
+[[nodiscard]] std::set<std::string> reach(const LayerMap& layers, const std::set<std::string>& from);
+
+/// Delete the layers that no ref reaches, children before parents.
+[[nodiscard]] Plan plan_sweep(const StoreFacts& facts);
+
+struct MergePlan {
+  Plan plan;
+  std::vector<std::string> merged;    ///< layers that go
+  std::vector<std::string> deferred;  ///< layers that could go but for the running VM
+};
+
+/// Merge, for one VM, the inner layers that nothing names any more into the one layer that stands on them.
+/// Never the root of a chain (an image is not copied up), never a layer that another VM reaches.
+[[nodiscard]] MergePlan plan_merge(const StoreFacts& facts, const Manifest& manifest, bool is_running);
+
+}  // namespace vmgraft

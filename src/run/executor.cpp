@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run/executor.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "run/fresh.hpp"
+#include "run/step_effects.hpp"
+
+namespace vmgraft {
+namespace {
+
+bool is_commit(const Step& step) { return std::holds_alternative<Commit>(step); }
+
+/// A live switch of disks cannot be taken back: it commits by itself.
+bool commits(const Step& step) { return is_commit(step) || std::holds_alternative<SwitchDisks>(step); }
+
+}  // namespace
+
+void Executor::apply(const Step& step) {
+  std::visit([&](const auto& alternative) { apply_step(world_, alternative); }, step);
+}
+
+void Executor::undo(const Step& step) {
+  std::visit([&](const auto& alternative) { undo_step(world_, alternative); }, step);
+}
+
+std::string Executor::journal_path(const std::string& id) const {
+  return world_.store.journal_folder() / (id + ".json");
+}
+
+void Executor::write_journal(const JournalEntry& entry) {
+  world_.host.write_file(journal_path(entry.id), to_json_text(entry), 0600);
+}
+
+std::vector<std::string> Executor::undo_all(const std::vector<Step>& steps, std::size_t count) {
+  std::vector<std::string> leftovers;
+  for (std::size_t i = count; i-- > 0;) {
+    try {
+      undo(steps[i]);
+    } catch (const Error& error) {
+      leftovers.push_back(fmt::format("could not undo \"{}\": {}", describe(steps[i]), error.what()));
+    }
+  }
+  return leftovers;
+}
+
+void Executor::finish(const JournalEntry& entry, std::size_t from) {
+  for (std::size_t i = from; i < entry.plan.steps.size(); ++i) {
+    try {
+      apply(entry.plan.steps[i]);
+    } catch (Error& error) {
+      error.add_context(fmt::format("while doing \"{}\" of {}", describe(entry.plan.steps[i]), entry.plan.verb));
+      for (std::size_t k = i; k < entry.plan.steps.size(); ++k)
+        error.add_leftover(fmt::format("still to be done: {}", describe(entry.plan.steps[k])));
+      throw;
+    }
+  }
+}
+
+void Executor::execute(const Plan& plan) {
+  if (plan.steps.empty()) return;
+  JournalEntry entry{fresh_layer_id(), is_commit(plan.steps.front()), getpid(), plan};
+  write_journal(entry);
+  for (std::size_t i = 0; i < plan.steps.size(); ++i) {
+    try {
+      if (world_.interrupted != nullptr && world_.interrupted->load() && !entry.committed)
+        throw Error(Errc::interrupted, fmt::format("{}: interrupted", plan.verb));
+      if (is_commit(plan.steps[i]) && !entry.committed) {
+        entry.committed = true;
+        write_journal(entry);
+      }
+      apply(plan.steps[i]);
+    } catch (const FreezeFailed&) {
+      // Nothing of this step was done: the caller plans again without a freeze.
+      if (undo_all(plan.steps, i).empty()) world_.host.remove(journal_path(entry.id));
+      throw;
+    } catch (Error& error) {
+      error.add_context(fmt::format("while doing \"{}\" of {}", describe(plan.steps[i]), plan.verb));
+      if (is_past_return(entry)) {
+        for (std::size_t k = i; k < plan.steps.size(); ++k)
+          error.add_leftover(fmt::format("still to be done: {}", describe(plan.steps[k])));
+        throw;  // the journal stays: the next command goes on from it
+      }
+      const std::vector<std::string> leftovers = undo_all(plan.steps, i + 1);
+      for (const std::string& leftover : leftovers) error.add_leftover(leftover);
+      if (leftovers.empty()) world_.host.remove(journal_path(entry.id));
+      throw;
+    }
+    if (commits(plan.steps[i])) entry.committed = true;
+  }
+  world_.host.remove(journal_path(entry.id));
+}
+
+bool Executor::is_past_return(const JournalEntry& entry) {
+  if (entry.committed) return true;
+  for (const Step& step : entry.plan.steps)
+    if (const auto* move = std::get_if<SwitchDisks>(&step)) return has_switched(world_, *move);
+  return false;
+}
+
+std::string Executor::recover(const JournalEntry& entry) {
+  const std::string who = fmt::format("'{}', which process {} had left half done", entry.plan.verb, entry.pid);
+  if (is_past_return(entry)) {
+    std::size_t from = 0;
+    // What stands before the point of no return was done by the dead process.
+    for (std::size_t i = 0; i < entry.plan.steps.size(); ++i)
+      if (commits(entry.plan.steps[i])) {
+        from = i;
+        break;
+      }
+    finish(entry, from);
+    world_.host.remove(journal_path(entry.id));
+    return fmt::format("finished {}", who);
+  }
+  const std::vector<std::string> leftovers = undo_all(entry.plan.steps, entry.plan.steps.size());
+  if (!leftovers.empty()) {
+    Error error(Errc::incomplete, fmt::format("cannot undo {}", who));
+    for (const std::string& leftover : leftovers) error.add_leftover(leftover);
+    throw error;
+  }
+  world_.host.remove(journal_path(entry.id));
+  return fmt::format("undid {}", who);
+}
+
+}  // namespace vmgraft

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <vmgraft/error.hpp>
+#include <vmgraft/manager.hpp>
+
+#include "host/host.hpp"
+#include "libvirt/hypervisor.hpp"
+#include "plan/steps.hpp"
+#include "run/journal.hpp"
+#include "store/store.hpp"
+
+namespace vmgraft {
+
+/// The guest's file systems could not be frozen; nothing has changed. The caller may try again without.
+class FreezeFailed : public Error {
+ public:
+  explicit FreezeFailed(const std::string& why) : Error(Errc::unreachable, why) {}
+};
+
+/// What the executor works on.
+struct World {
+  Host& host;
+  const Store& store;
+  std::function<Hypervisor&()> hypervisor;          ///< connects at the first step that needs it
+  const std::atomic<bool>* interrupted = nullptr;
+  std::function<void(const Progress&)> on_progress; ///< may be empty
+};
+
+/// Carries plans out: journal, apply, undo. The caller holds the locks of plan.vms.
+class Executor {
+ public:
+  explicit Executor(World world) : world_(std::move(world)) {}
+
+  /// Apply the plan, all or nothing.
+  /// \throws Error  the first failure, everything undone; incomplete when something could not be undone, or when it failed
+  ///                after its Commit: then the journal stays and the next command goes on with it.
+  void execute(const Plan& plan);
+
+  /// Finish or undo what a dead process left. Returns one line about it.
+  std::string recover(const JournalEntry& entry);
+
+ private:
+  void apply(const Step& step);
+  void undo(const Step& step);
+  [[nodiscard]] bool is_past_return(const JournalEntry& entry);
+  /// Undo steps [0, count) backwards; what fails is told.
+  [[nodiscard]] std::vector<std::string> undo_all(const std::vector<Step>& steps, std::size_t count);
+  [[nodiscard]] std::string journal_path(const std::string& id) const;
+  void finish(const JournalEntry& entry, std::size_t from);
+  void write_journal(const JournalEntry& entry);
+
+  World world_;
+};
+
+}  // namespace vmgraft

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run/journal.hpp"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include <vmgraft/error.hpp>
+
+namespace vmgraft {
+
+using nlohmann::json;
+
+// A layer record in a journal is its own file's text: one format, read by one strict reader.
+void to_json(json& out, const LayerRecord& record) { out = to_json_text(record); }
+void from_json(const json& in, LayerRecord& record) { record = layer_from_json(in.get<std::string>(), "journal"); }
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(MakeFolder, path, mode)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CreateLayer, record)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(FlattenLayer, from, record)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(FreezeLayer, id)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(WriteFile, path, content, mode, existed, previous)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CopyPath, from, to)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ReplacePath, from, to, undo_from)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(AdoptFile, from, to, mode)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DefineDomain, name, uuid, xml, previous)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(StartDomain, name, uuid)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SwitchDisk, target, layer)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SwitchDisks, name, uuid, disks, untouched, freeze, sidecars)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PowerOff, name, uuid)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(UndefineDomain, name, uuid, keep_tpm)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DeleteLayer, id)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RemovePath, path)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RebaseLayer, layer)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PullLayer, name, uuid, target, layer)
+void to_json(json& out, const Commit&) { out = json::object(); }
+void from_json(const json&, Commit&) {}
+
+namespace {
+
+constexpr int kVersion = 1;
+
+// In the order of Step's alternatives.
+constexpr const char* kWords[] = {"make_folder",  "create_layer",  "flatten_layer",   "freeze_layer", "write_file",
+                                  "copy_path",    "replace_path",  "adopt_file",      "define_domain", "start_domain",
+                                  "switch_disks", "commit",        "power_off",       "undefine_domain", "delete_layer",
+                                  "remove_path",  "rebase_layer",  "pull_layer"};
+static_assert(std::size(kWords) == std::variant_size_v<Step>);
+
+template <std::size_t... I>
+Step read_step(const json& in, const std::string& word, std::index_sequence<I...>) {
+  std::optional<Step> step;
+  ((word == kWords[I] ? void(step = in.at("do").get<std::variant_alternative_t<I, Step>>()) : void()), ...);
+  if (!step) throw Error(Errc::other, fmt::format("unknown step '{}'", word));
+  return *step;
+}
+
+}  // namespace
+
+std::string to_json_text(const JournalEntry& entry) {
+  json steps = json::array();
+  for (const Step& step : entry.plan.steps)
+    steps.push_back({{"step", kWords[step.index()]},
+                     {"do", std::visit([](const auto& alternative) { return json(alternative); }, step)}});
+  return json{{"version", kVersion}, {"id", entry.id},         {"committed", entry.committed}, {"pid", entry.pid},
+              {"verb", entry.plan.verb}, {"vms", entry.plan.vms}, {"steps", steps}}
+      .dump(1);
+}
+
+JournalEntry journal_from_json(const std::string& text, const std::string& where) {
+  try {
+    const json in = json::parse(text);
+    if (in.at("version").get<int>() != kVersion) throw Error(Errc::other, "it is of another version of vmgraft");
+    JournalEntry entry;
+    entry.id = in.at("id").get<std::string>();
+    entry.committed = in.at("committed").get<bool>();
+    entry.pid = in.at("pid").get<std::int64_t>();
+    entry.plan.verb = in.at("verb").get<std::string>();
+    entry.plan.vms = in.at("vms").get<std::vector<std::string>>();
+    for (const json& step : in.at("steps"))
+      entry.plan.steps.push_back(read_step(step, step.at("step").get<std::string>(),
+                                           std::make_index_sequence<std::variant_size_v<Step>>{}));
+    return entry;
+  } catch (const std::exception& error) {
+    throw Error(Errc::other, fmt::format("{}: not a journal that can be read: {}", where, error.what()),
+                "look at it by hand; an operation was interrupted, and what it names may be half done");
+  }
+}
+
+}  // namespace vmgraft

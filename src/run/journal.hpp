@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "plan/steps.hpp"
+
+namespace vmgraft {
+
+/// An operation in flight, as it stands in journal/<id>.json until it is done.
+/// Its owner holds the locks of plan.vms: who gets them all while the file is there knows that the owner is dead.
+struct JournalEntry {
+  std::string id;
+  bool committed = false;      ///< finish it, do not undo it
+  std::int64_t pid = 0;        ///< of the owner, to be told
+  Plan plan;
+};
+
+[[nodiscard]] std::string to_json_text(const JournalEntry& entry);
+/// \throws Error other: not a journal of this version.
+[[nodiscard]] JournalEntry journal_from_json(const std::string& text, const std::string& where);
+
+}  // namespace vmgraft

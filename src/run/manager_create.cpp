@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "model/names.hpp"
+#include "run/doctor.hpp"
+#include "run/fresh.hpp"
+#include "run/manager_impl.hpp"
+
+namespace vmgraft {
+namespace {
+
+std::string free_name(const Store& store, Host& host, const std::string& base) {
+  for (unsigned number = 1;; ++number) {
+    std::string name = fmt::format("{}-{}", base, number);
+    if (!host.stat(store.vm_folder(name))) return name;
+  }
+}
+
+Accel accel_of(Host& host, const HostFacts& facts, Accel wanted) {
+  if (wanted == Accel::automatic) return kvm_usable(host, facts.has_kvm_domains) ? Accel::kvm : Accel::tcg;
+  if (wanted == Accel::kvm && !kvm_usable(host, facts.has_kvm_domains))
+    throw Error(Errc::host_unfit, "the template asks for KVM, and this host cannot give it",
+                "vmgraft doctor says why; \"accel\": \"auto\" falls back to software emulation");
+  return wanted;
+}
+
+}  // namespace
+
+std::string Manager::Impl::write_seed(const std::string& scratch, const std::string& vm, const VmSpec& spec,
+                                      const std::vector<std::string>& keys, const LayerRecord& image) {
+  SeedConfig config;
+  config.instance_id = fmt::format("{}-{}", vm, fresh_layer_id().substr(0, 8));
+  config.hostname = spec.guest.hostname.empty() ? vm : spec.guest.hostname;
+  config.user = spec.guest.user;
+  config.ssh_keys = keys;
+  config.host_key = make_host_key(host, scratch);
+  host.write_file(fmt::format("{}/{}.key", scratch, vm), config.host_key.private_key, 0600);
+  host.write_file(fmt::format("{}/{}.key.pub", scratch, vm), config.host_key.public_key, 0644);
+  config.install_agent = !image.agent;
+  if (!image.agent) {
+    config.files = spec.guest.files;
+    config.run = spec.guest.run;
+  }
+  const std::string file = fmt::format("{}/{}.iso", scratch, vm);
+  host.write_file(file, seed_iso(seed_files(config)), 0600);
+  return file;
+}
+
+Manager::Impl::Creation Manager::Impl::prepare_create(const CreateRequest& request, bool with_seeds,
+                                                      const std::string& scratch) {
+  const TemplateLibrary library(template_folders());
+  const std::string base =
+      request.name.empty() ? free_name(store(), host, library.info(request.template_name).name) : request.name;
+  require_name("VM", base);
+  const std::vector<std::string> names = numbered(base, request.count);
+  for (const std::string& name : names) require_name("VM", name);
+
+  Creation creation{{store(), library.resolve(request.template_name, request.parameters, {base}), {}, {}, {}, false,
+                     login_name(), now_rfc3339(), {}, {}},
+                    {}};
+  CreateFacts& facts = creation.facts;
+  const VmSpec& spec = facts.resolved.spec;
+  for (const DiskSpec& disk : spec.disks) {
+    if (disk.image.empty() || facts.images.contains(disk.image)) continue;
+    const ImageRecord image = store().image(disk.image);
+    facts.images.emplace(disk.image, ImageFacts{image, store().layer(image.layer)});
+  }
+  facts.virt_type = accel_of(host, host_facts(), spec.accel) == Accel::kvm ? "kvm" : "qemu";
+  facts.is_session = hypervisor().info().is_session;
+  facts.ssh_keys = read_ssh_keys(host, spec.guest.ssh_keys);
+  if (const auto ttl = request.ttl ? request.ttl : spec.lifecycle.ttl)
+    facts.expires = to_rfc3339(std::chrono::system_clock::now() + *ttl);
+
+  const auto nics = static_cast<std::size_t>(std::count_if(
+      spec.networks.begin(), spec.networks.end(), [](const NetworkSpec& n) { return n.kind != NetworkKind::none; }));
+  for (const std::string& name : names) {
+    NewVm vm{name, fresh_uuid(), fresh_macs(nics), {}, {}, {}};
+    for (std::size_t i = 0; i < spec.disks.size(); ++i) vm.layers.push_back(fresh_layer_id());
+    for (const auto& [image, image_facts] : facts.images) {
+      if (!image_facts.layer.cloud_init) continue;
+      vm.seed = with_seeds ? write_seed(scratch, name, spec, facts.ssh_keys, image_facts.layer) : "seed.iso";
+      vm.host_key = fmt::format("{}/{}.key", scratch, name);
+    }
+    creation.vms.push_back(vm);
+  }
+  return creation;
+}
+
+std::vector<VmInfo> Manager::create(const CreateRequest& request) {
+  Impl& impl = *impl_;
+  std::vector<std::string> names;
+  {
+    // Names are drawn before the lock that guards them: a name taken meanwhile is a conflict below.
+    const TemplateLibrary library(impl.template_folders());
+    CreateRequest named = request;
+    if (named.name.empty())
+      named.name = free_name(impl.store(), impl.host, library.info(request.template_name).name);
+    require_name("VM", named.name);
+    names = numbered(named.name, named.count);
+    const Locks locks = impl.lock_vms(names, "create " + named.name);
+    for (const std::string& name : names) {
+      require_name("VM", name);
+      impl.require_free_name(name);
+    }
+    const WorkFolder scratch(impl.host, impl.store());
+    const Impl::Creation creation = impl.prepare_create(named, true, scratch.path());
+    impl.execute(vmgraft::plan_create(creation.facts, creation.vms));
+  }
+  try {
+    if (request.start)
+      for (const std::string& name : names) impl.bring_up(name, request.wait, request.timeout);
+  } catch (Error& error) {
+    error.add_context(fmt::format("while bringing up {}", names.size() == 1 ? "VM '" + names.front() + "'"
+                                                                           : "VMs '" + names.front() + "' ..."));
+    if (!request.keep_failed) {
+      impl.options.interrupted = nullptr;  // the clean-up itself is not cut short
+      for (const std::string& name : names) {
+        try {
+          impl.remove_vm(name);
+        } catch (const Error& second) {
+          error.add_leftover(fmt::format("VM '{}': {}", name, second.what()));
+        }
+      }
+    }
+    throw;
+  }
+  std::vector<VmInfo> vms;
+  for (const std::string& name : names) vms.push_back(show(name));
+  return vms;
+}
+
+PlanText Manager::plan_create(const CreateRequest& request) {
+  const Impl::Creation creation = impl_->prepare_create(request, false, {});
+  for (const NewVm& vm : creation.vms) impl_->require_free_name(vm.name);
+  PlanText text = plan_text(vmgraft::plan_create(creation.facts, creation.vms));
+  if (request.start)
+    for (const NewVm& vm : creation.vms) text.steps.push_back(describe(StartDomain{vm.name, vm.uuid}));
+  return text;
+}
+
+std::string Manager::create_xml(const CreateRequest& request) {
+  const Impl::Creation creation = impl_->prepare_create(request, false, {});
+  return to_domain_xml(domain_config(creation.facts, creation.vms.front()));
+}
+
+}  // namespace vmgraft

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run/manager_impl.hpp"
+
+#include <fmt/format.h>
+#include <pwd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "model/names.hpp"
+#include "run/data_folders.hpp"
+#include "run/fresh.hpp"
+#include "run/vm_facts.hpp"
+
+namespace vmgraft {
+namespace {
+
+std::filesystem::path environment_path(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? std::filesystem::path{} : std::filesystem::path(value);
+}
+
+bool is_session_uri(const std::string& uri) { return uri.find("/session") != std::string::npos; }
+
+/// '@' marks what is locked but is not a VM; it cannot begin a name.
+std::string lock_file(const std::string& name) {
+  return name.starts_with('@') ? name.substr(1) + ".lock" : "vm-" + name + ".lock";
+}
+
+constexpr const char* kSweepLock = "@sweep";
+
+}  // namespace
+
+std::string login_name() {
+  const passwd* entry = getpwuid(getuid());
+  return entry == nullptr ? std::to_string(getuid()) : entry->pw_name;
+}
+
+std::vector<std::string> numbered(const std::string& name, unsigned count) {
+  if (count == 0 || count > 1000)
+    throw Error(Errc::usage, fmt::format("a count of {} is out of range", count), "between 1 and 1000");
+  if (count == 1) return {name};
+  std::vector<std::string> names;
+  for (unsigned i = 1; i <= count; ++i) names.push_back(fmt::format("{}-{}", name, i));
+  return names;
+}
+
+PlanText plan_text(const Plan& plan) {
+  PlanText text;
+  for (const Step& step : plan.steps) text.steps.push_back(describe(step));
+  return text;
+}
+
+WorkFolder::WorkFolder(Host& host, const Store& store) : host_(host), path_(store.tmp_folder() / fresh_layer_id()) {
+  host_.make_folder(path_, 0700);
+}
+
+WorkFolder::~WorkFolder() {
+  try {
+    host_.remove(path_);
+  } catch (const Error&) {
+    // A folder in tmp/ harms nobody; gc takes it.
+  }
+}
+
+Manager::Impl::Impl(Options given) : options(std::move(given)) {}
+
+std::filesystem::path Manager::Impl::store_root() {
+  if (!options.store.empty()) return std::filesystem::absolute(options.store);
+  if (const auto root = environment_path("VMGRAFT_STORE"); !root.empty()) return std::filesystem::absolute(root);
+  if (uri_.empty()) uri_ = choose_uri(options.connect);
+  if (!is_session_uri(uri_)) return "/var/lib/vmgraft";
+  if (const auto data = environment_path("XDG_DATA_HOME"); data.is_absolute()) return data / "vmgraft";
+  if (const auto home = environment_path("HOME"); home.is_absolute()) return home / ".local/share/vmgraft";
+  throw Error(Errc::host_unfit, "there is no place for a store: neither XDG_DATA_HOME nor HOME is set", "give --store DIR");
+}
+
+std::vector<std::filesystem::path> Manager::Impl::template_folders() const {
+  std::vector<std::filesystem::path> folders = options.template_dirs;
+  if (const auto own = environment_path("VMGRAFT_TEMPLATES"); !own.empty()) folders.push_back(own);
+  if (const auto config = environment_path("XDG_CONFIG_HOME"); config.is_absolute())
+    folders.push_back(config / "vmgraft/templates");
+  else if (const auto home = environment_path("HOME"); home.is_absolute())
+    folders.push_back(home / ".config/vmgraft/templates");
+  folders.emplace_back("/etc/vmgraft/templates");
+  for (const std::filesystem::path& data : data_folders()) folders.push_back(data / "templates");
+  return folders;
+}
+
+Hypervisor& Manager::Impl::hypervisor() {
+  if (!hypervisor_) {
+    if (uri_.empty()) uri_ = choose_uri(options.connect);
+    hypervisor_ = connect_libvirt(uri_);
+  }
+  return *hypervisor_;
+}
+
+const HostFacts& Manager::Impl::host_facts() {
+  if (!host_facts_) host_facts_ = read_capabilities(hypervisor().capabilities_xml());
+  return *host_facts_;
+}
+
+Store& Manager::Impl::store() {
+  if (store_) return *store_;
+  const std::filesystem::path root = store_root();
+  if (uri_.empty()) uri_ = choose_uri(options.connect);
+  const bool is_system = uri_.find("/system") != std::string::npos;
+  if (is_system && geteuid() != 0 && options.store.empty() && std::getenv("VMGRAFT_STORE") == nullptr)
+    throw Error(Errc::host_unfit, fmt::format("the store {} of {} belongs to root", root.string(), uri_),
+                "run it with sudo, or work as yourself: --connect qemu:///session");
+  StoreAccess access;
+  if (is_system && geteuid() == 0) {
+    const HostFacts& facts = host_facts();
+    access.own_labels = facts.qemu_uid.has_value() && facts.qemu_gid.has_value();
+    access.uid = facts.qemu_uid.value_or(0);
+    access.gid = facts.qemu_gid.value_or(0);
+  }
+  store_ = std::make_unique<Store>(host, root, access);
+  store_->prepare();
+  recover();
+  return *store_;
+}
+
+World Manager::Impl::world() {
+  return {host, store(), [this]() -> Hypervisor& { return hypervisor(); }, options.interrupted, options.on_progress};
+}
+
+void Manager::Impl::notice(const std::string& line) const {
+  if (options.on_notice) options.on_notice(line);
+}
+
+void Manager::Impl::progress(const std::string& what) const {
+  if (options.on_progress) options.on_progress({what, 0, 0});
+}
+
+bool Manager::Impl::is_interrupted() const { return options.interrupted != nullptr && options.interrupted->load(); }
+
+void Manager::Impl::execute(const Plan& plan) { Executor(world()).execute(plan); }
+
+Locks Manager::Impl::lock_vms(std::vector<std::string> names, const std::string& purpose) {
+  // Always in the same order, the sweep lock last: no two operations can wait for each other in a circle.
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  const std::filesystem::path folder = store().locks_folder();
+  Locks locks;
+  for (const std::string& name : names)
+    locks.push_back(
+        FileLock::take(folder / lock_file(name), FileLock::Kind::exclusive, purpose, true, options.interrupted));
+  locks.push_back(FileLock::take(folder / lock_file(kSweepLock), FileLock::Kind::shared, purpose, true,
+                                 options.interrupted));
+  recover(names);
+  return locks;
+}
+
+void Manager::Impl::recover(const std::vector<std::string>& ours) {
+  for (const std::string& file : host.list_folder(store_->journal_folder()))
+    if (file.ends_with(".json") && !file.starts_with('.')) recover_entry(file, ours);
+}
+
+void Manager::Impl::recover_entry(const std::string& file, const std::vector<std::string>& ours) {
+  const std::filesystem::path path = store_->journal_folder() / file;
+  const std::optional<std::string> text = host.read_file(path);
+  if (!text) return;  // its owner has finished meanwhile
+  const JournalEntry entry = journal_from_json(*text, path);
+  Locks locks;
+  for (const std::string& name : entry.plan.vms) {
+    if (std::find(ours.begin(), ours.end(), name) != ours.end()) continue;
+    std::optional<FileLock> lock = FileLock::try_take(store_->locks_folder() / lock_file(name),
+                                                      FileLock::Kind::exclusive, "recover " + entry.plan.verb);
+    if (!lock) return;  // its owner lives, or another process is at it
+    locks.push_back(std::move(*lock));
+  }
+  const std::optional<std::string> again = host.read_file(path);
+  if (!again) return;
+  notice(Executor(world()).recover(journal_from_json(*again, path)));
+}
+
+StoreFacts Manager::Impl::store_facts() { return {store().manifests(), store().images(), store().layers()}; }
+
+std::vector<std::string> Manager::Impl::sweep() {
+  const FileLock lock = FileLock::take(store().locks_folder() / lock_file(kSweepLock), FileLock::Kind::exclusive, "sweep",
+                                       true, options.interrupted);
+  const Plan plan = plan_sweep(store_facts());
+  std::vector<std::string> removed;
+  for (const Step& step : plan.steps)
+    if (const auto* layer = std::get_if<DeleteLayer>(&step)) removed.push_back(layer->id);
+  execute(plan);
+  return removed;
+}
+
+MergePlan Manager::Impl::merge(const std::string& vm) {
+  const Manifest manifest = store().manifest(vm);
+  const std::optional<DomainState> domain = hypervisor().find_by_uuid(manifest.uuid);
+  const bool is_running = domain && domain->state != VmState::shut_off && domain->state != VmState::crashed;
+  MergePlan plan = plan_merge(store_facts(), manifest, is_running);
+  execute(plan.plan);
+  return plan;
+}
+
+void Manager::Impl::tidy_neighbours(const Manifest& gone) {
+  const StoreFacts facts = store_facts();
+  const std::set<std::string> lost = reach(facts.layers, named_layers(gone));
+  for (const Manifest& manifest : facts.manifests) {
+    const std::set<std::string> reached = reach(facts.layers, named_layers(manifest));
+    const bool shares = std::any_of(lost.begin(), lost.end(), [&](const std::string& id) { return reached.contains(id); });
+    if (!shares || plan_merge(facts, manifest, false).merged.empty()) continue;
+    // Somebody at work on that VM merges when he is done, or the next stop does: nobody is waited for.
+    const std::optional<FileLock> lock =
+        FileLock::try_take(store().locks_folder() / lock_file(manifest.name), FileLock::Kind::exclusive, "merge layers");
+    if (lock && store().find_manifest(manifest.name)) merge(manifest.name);
+  }
+}
+
+Manager::Impl::FreezeResult Manager::Impl::with_freeze(const VmFacts& vm, const std::function<void(bool)>& act) {
+  if (!vm.is_running) {
+    act(false);
+    return {Consistency::clean, {}};
+  }
+  std::string why = fmt::format("VM '{}' has no guest agent that answers", vm.manifest.name);
+  if (vm.agent_connected) {
+    try {
+      act(true);
+      return {Consistency::frozen, {}};
+    } catch (const FreezeFailed& failure) {
+      why = failure.what();
+    }
+  }
+  act(false);
+  return {Consistency::crash, why};
+}
+
+DomainState Manager::Impl::domain_of(const Manifest& manifest) {
+  std::optional<DomainState> domain = hypervisor().find_by_uuid(manifest.uuid);
+  if (!domain)
+    throw Error(Errc::conflict, fmt::format("VM '{}': libvirt has no domain of it any more", manifest.name),
+                fmt::format("it was undefined by other means; clone what is left, or remove it: vmgraft delete {}",
+                            manifest.name));
+  if (domain->name != manifest.name)
+    throw Error(Errc::conflict,
+                fmt::format("VM '{}': its domain was renamed to '{}'", manifest.name, printable(domain->name)),
+                fmt::format("rename it back: virsh domrename {} {}", printable(domain->name), manifest.name));
+  return *domain;
+}
+
+DomainState Manager::Impl::running_domain(const Manifest& manifest) {
+  DomainState domain = domain_of(manifest);
+  if (domain.state != VmState::running)
+    throw Error(Errc::conflict, fmt::format("VM '{}' is not running but {}", manifest.name, to_string(domain.state)),
+                domain.state == VmState::paused ? fmt::format("virsh resume {}", manifest.name)
+                                                : fmt::format("vmgraft start {}", manifest.name));
+  return domain;
+}
+
+VmFacts Manager::Impl::vm_facts(const Manifest& manifest) {
+  static_cast<void>(domain_of(manifest));
+  return read_vm_facts(host, hypervisor(), store(), manifest, tpm_home(manifest.uuid));
+}
+
+void Manager::Impl::require_free_name(const std::string& name) {
+  if (host.stat(store().manifest_file(name)))
+    throw Error(Errc::conflict, fmt::format("there is a VM '{}' already", name),
+                fmt::format("take another name, or remove it: vmgraft delete {}", name));
+  if (hypervisor().find_by_name(name))
+    throw Error(Errc::conflict,
+                fmt::format("libvirt has a domain '{}' already, which is not of the store {}", name, store().root().string()),
+                "take another name; vmgraft does not touch domains that are not its own");
+  if (host.stat(store().vm_folder(name)))
+    throw Error(Errc::conflict, fmt::format("{} is there, but holds no VM", store().vm_folder(name).string()),
+                "look what it is, and remove it by hand");
+}
+
+std::string Manager::Impl::tpm_home(const std::string& uuid) {
+  if (!hypervisor().info().is_session) return "/var/lib/libvirt/swtpm/" + uuid;
+  const auto config = environment_path("XDG_CONFIG_HOME");
+  const std::filesystem::path base = config.is_absolute() ? config : environment_path("HOME") / ".config";
+  return base / "libvirt/qemu/swtpm" / uuid;
+}
+
+std::string Manager::Impl::snapshot_xml(const std::string& vm, const std::string& snapshot) {
+  const std::filesystem::path file = store().snapshot_folder(vm, snapshot) / "domain.xml";
+  const std::optional<std::string> xml = host.read_file(file);
+  if (!xml)
+    throw Error(Errc::other, fmt::format("snapshot {}@{}: its definition {} is missing", vm, snapshot, file.string()),
+                "it was removed by other means; the disks can still be cloned from another snapshot");
+  return *xml;
+}
+
+void Manager::Impl::require_snapshot(const Manifest& manifest, const std::string& snapshot) {
+  if (find_snapshot(manifest, snapshot) != nullptr) return;
+  std::vector<std::string> names;
+  for (const SnapshotRecord& record : manifest.snapshots) names.push_back(record.name);
+  throw Error(Errc::not_found, fmt::format("VM '{}' has no snapshot '{}'", manifest.name, printable(snapshot)),
+              did_you_mean(snapshot, names, fmt::format("vmgraft snapshot list {}", manifest.name)));
+}
+
+Manager::Manager(Options options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+Manager::~Manager() = default;
+Manager::Manager(Manager&&) noexcept = default;
+Manager& Manager::operator=(Manager&&) noexcept = default;
+
+std::filesystem::path Manager::store_path() { return impl_->store_root(); }
+
+}  // namespace vmgraft

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "plan/plan_delete.hpp"
+#include "run/manager_impl.hpp"
+#include "run/port_wait.hpp"
+
+namespace vmgraft {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+bool is_off(const std::optional<DomainState>& domain) {
+  return !domain || domain->state == VmState::shut_off || domain->state == VmState::crashed;
+}
+
+Ready ready_of(WaitFor wait, Ready of_template) {
+  switch (wait) {
+    case WaitFor::ready: return of_template;
+    case WaitFor::agent: return Ready::agent;
+    case WaitFor::ssh: return Ready::ssh;
+    case WaitFor::none: return Ready::none;
+  }
+  return of_template;
+}
+
+bool asks_for_provisioning(const GuestSpec& guest) {
+  return !guest.hostname.empty() || !guest.user.empty() || !guest.ssh_keys.empty() || !guest.files.empty() ||
+         !guest.run.empty();
+}
+
+}  // namespace
+
+void Manager::Impl::ensure_networks(const std::string& domain_xml_text) {
+  for (const DomainFacts::Nic& nic : read_domain(domain_xml_text).nics) {
+    if (nic.type != "network") continue;
+    const bool is_ours = nic.source == kIsolatedNetwork;
+    if (nic.source != "default" && !is_ours) continue;  // the user's own network is the user's
+    hypervisor().ensure_network(nic.source,
+                                is_ours ? isolated_network_xml(kIsolatedNetwork, "virbr-vmgraft", 251) : std::string{});
+  }
+}
+
+void Manager::Impl::start_domain(const Manifest& manifest) {
+  const DomainState domain = domain_of(manifest);
+  if (domain.state == VmState::running) return;
+  if (domain.state == VmState::paused)
+    throw Error(Errc::conflict, fmt::format("VM '{}' is paused", manifest.name),
+                fmt::format("virsh resume {}", manifest.name));
+  ensure_networks(hypervisor().domain_xml(manifest.uuid, true));
+  Plan plan{fmt::format("start {}", manifest.name), {manifest.name}, {}};
+  plan.steps.emplace_back(StartDomain{manifest.name, manifest.uuid});
+  execute(plan);
+}
+
+LayerRecord Manager::Impl::root_layer(const Manifest& manifest) {
+  for (const HeadRecord& head : manifest.heads) {
+    const LayerRecord root = store().chain(head.layer).back();
+    if (root.boot_direct || root.boot_bios || root.boot_uefi || root.agent || root.cloud_init) return root;
+  }
+  return {};
+}
+
+void Manager::Impl::wait_ready(const Manifest& manifest, Ready ready, seconds timeout) {
+  if (ready == Ready::none) return;
+  progress(fmt::format("waiting for {}", manifest.name));
+  const auto deadline = std::chrono::steady_clock::now() + timeout;
+  const WaitOutcome outcome = hypervisor().wait_agent(manifest.uuid, timeout, options.interrupted);
+  switch (outcome) {
+    case WaitOutcome::happened: break;
+    case WaitOutcome::interrupted: throw Error(Errc::interrupted, "interrupted while waiting for the guest agent");
+    case WaitOutcome::vm_gone:
+      throw Error(Errc::unreachable, fmt::format("VM '{}' went off while it was waited for", manifest.name),
+                  fmt::format("its console log says why: {}", store().console_log(manifest.name).string()));
+    case WaitOutcome::timed_out:
+      throw Error(Errc::unreachable,
+                  fmt::format("VM '{}': no guest agent answered within {} s", manifest.name, timeout.count()),
+                  fmt::format("look at {}; give it longer with --timeout, or do not wait: --wait none",
+                              store().console_log(manifest.name).string()));
+  }
+  if (ready != Ready::ssh) return;
+  for (const NicInfo& nic : hypervisor().addresses(manifest.uuid))
+    for (const std::string& address : nic.addresses)
+      if (wait_for_port(address, 22, deadline, options.interrupted)) return;
+  throw Error(Errc::unreachable, fmt::format("VM '{}': nothing answers on port 22", manifest.name),
+              "is there an SSH server in the guest, and a network that the host reaches? exec and copy need neither");
+}
+
+HostKey Manager::Impl::host_key(const std::string& vm) {
+  const std::filesystem::path folder = store().ssh_folder(vm);
+  const std::optional<std::string> kept = host.read_file(folder / "host_key");
+  const std::optional<std::string> kept_public = host.read_file(folder / "host_key.pub");
+  if (kept && kept_public) return {*kept, *kept_public};
+  const WorkFolder scratch(host, store());
+  HostKey key = make_host_key(host, scratch.path());
+  host.make_folder(folder, 0700);
+  host.write_file(folder / "host_key", key.private_key, 0600);
+  host.write_file(folder / "host_key.pub", key.public_key, 0644);
+  return key;
+}
+
+void Manager::Impl::provision_guest(const std::string& vm) {
+  Manifest manifest = store().manifest(vm);
+  const VmSpec spec = parse_spec(manifest.spec, manifest.template_name);
+  const Manifest before = manifest;
+  GuestAgent agent(hypervisor(), vm, manifest.uuid);
+  if (!manifest.provisioned && asks_for_provisioning(spec.guest)) {
+    const LayerRecord image = root_layer(manifest);
+    ProvisionRequest request;
+    request.guest = spec.guest;
+    if (request.guest.hostname.empty() || !manifest.source.empty()) request.guest.hostname = vm;
+    request.ssh_keys = manifest.ssh_keys;
+    request.host_key = host_key(vm);
+    request.wait_cloud_init = image.cloud_init;
+    if (image.cloud_init && !image.agent) {  // the seed brought them: only its end is waited for
+      request.guest.files.clear();
+      request.guest.run.clear();
+    }
+    request.on_step = [this](const std::string& step) { progress(step); };
+    request.interrupted = options.interrupted;
+    provision(agent, request);
+  } else if (manifest.identity_pending) {
+    progress(fmt::format("giving {} an identity of its own", vm));
+    renew_identity(agent, vm, host_key(vm));
+  }
+  manifest.provisioned = true;
+  manifest.identity_pending = false;
+  if (manifest == before) return;
+  Plan plan{fmt::format("record that {} is provisioned", vm), {vm}, {}};
+  plan.steps.emplace_back(
+      WriteFile{store().manifest_file(vm), to_json_text(manifest), 0600, true, to_json_text(before)});
+  execute(plan);
+}
+
+void Manager::Impl::bring_up(const std::string& vm, WaitFor wait, std::optional<seconds> timeout) {
+  {
+    const Locks locks = lock_vms({vm}, "start " + vm);
+    start_domain(store().manifest(vm));
+  }
+  const Manifest manifest = store().manifest(vm);
+  const VmSpec spec = parse_spec(manifest.spec, manifest.template_name);
+  Ready ready = ready_of(wait, spec.lifecycle.ready);
+  const bool has_guest_work =
+      manifest.identity_pending || (!manifest.provisioned && asks_for_provisioning(spec.guest));
+  if (has_guest_work && wait == WaitFor::none) {
+    notice(fmt::format("VM '{0}' is not provisioned yet; vmgraft wait {0} does it", vm));
+    return;
+  }
+  if (has_guest_work && ready == Ready::none) ready = Ready::agent;
+  const seconds limit = timeout.value_or(spec.lifecycle.ready_timeout);
+  wait_ready(manifest, ready == Ready::ssh && has_guest_work ? Ready::agent : ready, limit);
+  if (!has_guest_work) return;
+  {
+    // Held while the guest is worked on, so that nobody reverts or deletes the VM meanwhile; sweeps go on.
+    const FileLock lock = FileLock::take(store().locks_folder() / ("vm-" + vm + ".lock"), FileLock::Kind::exclusive,
+                                         "provision " + vm, true, options.interrupted);
+    provision_guest(vm);
+  }
+  if (ready == Ready::ssh) wait_ready(manifest, ready, limit);
+}
+
+VmInfo Manager::start(const StartRequest& request) {
+  static_cast<void>(impl_->store().manifest(request.vm));
+  impl_->bring_up(request.vm, request.wait, request.timeout);
+  return show(request.vm);
+}
+
+VmInfo Manager::stop(const StopRequest& request) {
+  Impl& impl = *impl_;
+  const std::string& vm = request.vm;
+  static_cast<void>(impl.store().manifest(vm));
+  {
+    const Locks locks = impl.lock_vms({vm}, "stop " + vm);
+    const Manifest manifest = impl.store().manifest(vm);
+    Hypervisor& hypervisor = impl.hypervisor();
+    const DomainState domain = impl.domain_of(manifest);
+    if (!is_off(domain) && request.timeout.count() > 0 && domain.state == VmState::running) {
+      impl.progress(fmt::format("asking {} to shut down", vm));
+      hypervisor.request_shutdown(manifest.uuid);
+      const WaitOutcome outcome =
+          hypervisor.wait_shut_off(manifest.uuid, milliseconds(request.timeout), impl.options.interrupted);
+      if (outcome == WaitOutcome::interrupted)
+        throw Error(Errc::interrupted, fmt::format("interrupted; VM '{}' was asked to shut down and may still do so", vm));
+      if (outcome == WaitOutcome::timed_out)
+        impl.notice(fmt::format("VM '{}' did not shut down within {} s: powered off", vm, request.timeout.count()));
+    }
+    if (!is_off(hypervisor.find_by_uuid(manifest.uuid))) {
+      Plan plan{fmt::format("stop {}", vm), {vm}, {}};
+      plan.steps.emplace_back(Commit{});
+      plan.steps.emplace_back(PowerOff{vm, manifest.uuid});
+      impl.execute(plan);
+    }
+    impl.merge(vm);  // what could not be merged while it ran
+  }
+  return show(vm);
+}
+
+VmInfo Manager::restart(const StopRequest& stop_request, const StartRequest& start_request) {
+  static_cast<void>(stop(stop_request));
+  return start(start_request);
+}
+
+DeleteResult Manager::Impl::remove_vm(const std::string& vm) {
+  const Manifest manifest = store().manifest(vm);
+  {
+    const Locks locks = lock_vms({vm}, "delete " + vm);
+    const Manifest current = store().manifest(vm);
+    const std::optional<DomainState> domain = hypervisor().find_by_uuid(current.uuid);
+    if (domain && read_domain(hypervisor().domain_xml(current.uuid, true)).store != store().root().string())
+      throw Error(Errc::conflict, fmt::format("the domain '{}' does not belong to the store {}", domain->name,
+                                              store().root().string()),
+                  "its metadata was changed by other means; vmgraft does not touch it");
+    execute(vmgraft::plan_delete(store(), current, domain.has_value()));
+    host.remove(store().locks_folder() / ("vm-" + vm + ".lock"));  // who waits for it sees that it is another file now
+  }
+  tidy_neighbours(manifest);
+  return {vm, sweep()};
+}
+
+DeleteResult Manager::remove(const std::string& vm) { return impl_->remove_vm(vm); }
+
+PlanText Manager::plan_remove(const std::string& vm) {
+  const Manifest manifest = impl_->store().manifest(vm);
+  PlanText text = plan_text(
+      vmgraft::plan_delete(impl_->store(), manifest, impl_->hypervisor().find_by_uuid(manifest.uuid).has_value()));
+  StoreFacts facts = impl_->store_facts();
+  std::erase_if(facts.manifests, [&](const Manifest& other) { return other.name == vm; });
+  for (const Step& step : plan_sweep(facts).steps)
+    if (std::holds_alternative<DeleteLayer>(step)) text.steps.push_back(describe(step));
+  return text;
+}
+
+VmInfo Manager::wait(const std::string& vm, WaitFor condition, seconds timeout) {
+  const Manifest manifest = impl_->store().manifest(vm);
+  static_cast<void>(impl_->running_domain(manifest));
+  impl_->bring_up(vm, condition == WaitFor::none ? WaitFor::ready : condition, timeout);
+  return show(vm);
+}
+
+}  // namespace vmgraft

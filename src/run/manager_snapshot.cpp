@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "model/names.hpp"
+#include "plan/plan_revert.hpp"
+#include "plan/plan_snapshot.hpp"
+#include "run/fresh.hpp"
+#include "run/manager_impl.hpp"
+
+namespace vmgraft {
+namespace {
+
+std::string free_snapshot_name(const Manifest& manifest, const std::string& base) {
+  for (unsigned number = 1;; ++number) {
+    std::string name = fmt::format("{}-{}", base, number);
+    if (find_snapshot(manifest, name) == nullptr) return name;
+  }
+}
+
+SnapshotPlanInput snapshot_input(Store& store, const VmFacts& vm, const SnapshotRequest& request, bool freeze) {
+  return {store,
+          vm,
+          request.name.empty() ? free_snapshot_name(vm.manifest, "snap") : request.name,
+          request.description,
+          now_rfc3339(),
+          freeze,
+          fresh_ids(vm.manifest.heads.size())};
+}
+
+RevertPlanInput revert_input(Manager::Impl& impl, const VmFacts& vm, const std::string& snapshot) {
+  return {impl.store(),
+          vm,
+          snapshot,
+          impl.snapshot_xml(vm.manifest.name, snapshot),
+          free_snapshot_name(vm.manifest, "before-revert"),
+          now_rfc3339(),
+          fresh_ids(vm.manifest.heads.size())};
+}
+
+}  // namespace
+
+SnapshotResult Manager::snapshot(const SnapshotRequest& request) {
+  Impl& impl = *impl_;
+  if (!request.name.empty()) require_name("snapshot", request.name);
+  static_cast<void>(impl.store().manifest(request.vm));
+  const Locks locks = impl.lock_vms({request.vm}, "snapshot " + request.vm);
+  const VmFacts vm = impl.vm_facts(impl.store().manifest(request.vm));
+  std::string name;
+  const Impl::FreezeResult freeze = impl.with_freeze(vm, [&](bool with_freeze) {
+    SnapshotPlanInput input = snapshot_input(impl.store(), vm, request, with_freeze);
+    name = input.name;
+    impl.execute(vmgraft::plan_snapshot(std::move(input)));
+  });
+  SnapshotResult result;
+  result.vm = request.vm;
+  result.note = freeze.note;
+  for (const SnapshotInfo& info : impl.snapshot_infos(impl.store().manifest(request.vm)))
+    if (info.name == name) result.snapshot = info;
+  return result;
+}
+
+PlanText Manager::plan_snapshot(const SnapshotRequest& request) {
+  if (!request.name.empty()) require_name("snapshot", request.name);
+  const VmFacts vm = impl_->vm_facts(impl_->store().manifest(request.vm));
+  return plan_text(vmgraft::plan_snapshot(snapshot_input(impl_->store(), vm, request, vm.agent_connected)));
+}
+
+std::vector<SnapshotInfo> Manager::snapshots(const std::string& vm) {
+  return impl_->snapshot_infos(impl_->store().manifest(vm));
+}
+
+SnapshotDeleteResult Manager::snapshot_delete(const std::string& vm, const std::string& snapshot) {
+  Impl& impl = *impl_;
+  impl.require_snapshot(impl.store().manifest(vm), snapshot);
+  SnapshotDeleteResult result;
+  {
+    const Locks locks = impl.lock_vms({vm}, "snapshot delete " + vm);
+    const Manifest manifest = impl.store().manifest(vm);
+    impl.require_snapshot(manifest, snapshot);
+    impl.execute(vmgraft::plan_snapshot_delete(impl.store(), manifest, snapshot));
+  }
+  result.removed_layers = impl.sweep();
+  {
+    const Locks locks = impl.lock_vms({vm}, "merge layers of " + vm);
+    const MergePlan merges = impl.merge(vm);
+    result.merged_layers = merges.merged;
+    if (!merges.deferred.empty())
+      result.note = fmt::format("{} layers inside the chain of the running VM are merged when it is stopped",
+                                merges.deferred.size());
+  }
+  return result;
+}
+
+PlanText Manager::plan_snapshot_delete(const std::string& vm, const std::string& snapshot) {
+  const Manifest manifest = impl_->store().manifest(vm);
+  impl_->require_snapshot(manifest, snapshot);
+  return plan_text(vmgraft::plan_snapshot_delete(impl_->store(), manifest, snapshot));
+}
+
+RevertResult Manager::revert(const RevertRequest& request) {
+  Impl& impl = *impl_;
+  impl.require_snapshot(impl.store().manifest(request.vm), request.snapshot);
+  RevertResult result;
+  bool start = false;
+  {
+    const Locks locks = impl.lock_vms({request.vm}, "revert " + request.vm);
+    const Manifest manifest = impl.store().manifest(request.vm);
+    impl.require_snapshot(manifest, request.snapshot);
+    const VmFacts vm = impl.vm_facts(manifest);
+    start = request.start.value_or(vm.is_running);
+    const RevertPlan plan = vmgraft::plan_revert(revert_input(impl, vm, request.snapshot));
+    impl.execute(plan.plan);
+    result.undo = plan.undo;
+  }
+  static_cast<void>(impl.sweep());
+  if (start) impl.bring_up(request.vm, request.wait, request.timeout);
+  result.vm = show(request.vm);
+  return result;
+}
+
+PlanText Manager::plan_revert(const RevertRequest& request) {
+  const Manifest manifest = impl_->store().manifest(request.vm);
+  impl_->require_snapshot(manifest, request.snapshot);
+  const VmFacts vm = impl_->vm_facts(manifest);
+  PlanText text = plan_text(vmgraft::plan_revert(revert_input(*impl_, vm, request.snapshot)).plan);
+  if (request.start.value_or(vm.is_running)) text.steps.push_back(describe(StartDomain{request.vm, manifest.uuid}));
+  return text;
+}
+
+}  // namespace vmgraft
