@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "libvirt/hypervisor.hpp"
+
+namespace vmgraft {
+
+/// A command in the guest.
+struct GuestCommand {
+  std::vector<std::string> argv;
+  std::string user;  ///< empty: root, as the agent runs
+  std::optional<std::chrono::seconds>
+      timeout;  ///< absent: as long as it takes; when it passes, the command is killed in the guest
+  const std::atomic<bool>* interrupted = nullptr;  ///< kill it in the guest and throw interrupted
+  std::function<std::optional<std::string>()>
+      read_input;                                ///< next piece of stdin, nullopt at its end; empty function: no stdin
+  std::function<void(std::string_view)> on_out;  ///< stdout as it arrives; empty: kept in the result
+  std::function<void(std::string_view)> on_err;
+};
+
+struct GuestCommandResult {
+  int exit_code = 0;  ///< 128 + signal when a signal ended it
+  std::string out;    ///< when on_out was empty
+  std::string err;
+};
+
+/// The QEMU guest agent of one running VM: commands and files, no network needed.
+/// All methods throw Error: unreachable (no agent, no answer), not_found (no such command, file), other (the guest's
+/// refusal, in its words).
+class GuestAgent {
+ public:
+  GuestAgent(Hypervisor& hypervisor, std::string vm_name, std::string uuid);
+
+  /// Run a command, output streamed and of any length.
+  GuestCommandResult run(const GuestCommand& command);
+  /// /bin/sh -c SCRIPT as root with arguments $1...; \throws Error other with its output when it fails.
+  std::string shell(const std::string& script, const std::vector<std::string>& arguments = {});
+
+  [[nodiscard]] bool has_file(const std::string& path);
+  /// Read a file piece by piece.
+  void read_file(const std::string& path, const std::function<void(std::string_view)>& on_piece);
+  /// Replace a file at once: written beside it, then moved; \p next gives pieces until nullopt.
+  void write_file(const std::string& path, const std::function<std::optional<std::string>()>& next, unsigned mode,
+                  const std::string& owner = {});
+  void write_file(const std::string& path, std::string_view content, unsigned mode, const std::string& owner = {});
+
+  /// Set the guest's clock, and its hardware clock where it has one. Source: guest-set-time.
+  void set_clock(std::chrono::system_clock::time_point now);
+
+  [[nodiscard]] const std::string& vm_name() const { return vm_name_; }
+
+ private:
+  Hypervisor& hypervisor_;
+  std::string vm_name_;
+  std::string uuid_;
+};
+
+}  // namespace vmgraft
