@@ -11,18 +11,12 @@
 #include <vmgraft/doctor.hpp>
 #include <vmgraft/error.hpp>
 #include <vmgraft/image.hpp>
+#include <vmgraft/progress.hpp>
 #include <vmgraft/requests.hpp>
 #include <vmgraft/template.hpp>
 #include <vmgraft/vm.hpp>
 
 namespace vmgraft {
-
-/// What is going on, for people. Called from the thread that called the Manager.
-struct Progress {
-  std::string what;             ///< "downloading debian-12-cloud"
-  std::uint64_t done = 0;       ///< bytes
-  std::uint64_t total = 0;      ///< bytes; 0: not known, or not a matter of bytes
-};
 
 struct Options {
   std::string connect;                               ///< libvirt URI; empty: LIBVIRT_DEFAULT_URI, then system, then session

@@ -11,8 +11,8 @@
 
 namespace vmgraft {
 
-/// The thread's last libvirt error, copied. Call it in the same expression as the failed call: freeing any handle
-/// clears it.
+/// The thread's last libvirt error, copied. virInitialize() must have been called (EventLoop does). Call it in the same
+/// expression as the failed call: freeing any handle clears it.
 [[nodiscard]] LibvirtCause last_cause();
 
 /// The kind of failure by libvirt's numbers alone; its text is never read.

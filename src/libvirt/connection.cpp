@@ -101,7 +101,7 @@ Error connect_error(const std::string& uri, LibvirtCause cause) {
 }
 
 void on_close(virConnect*, int, void* opaque) {
-  (*static_cast<std::shared_ptr<std::atomic<bool>>*>(opaque))->store(true);
+  static_cast<std::atomic<bool>*>(opaque)->store(true);
 }
 
 }  // namespace
@@ -122,20 +122,18 @@ int probe_unix_socket(const std::string& path) {
   return error == EPROTOTYPE ? 0 : error;
 }
 
-Connection::Connection(const std::string& uri)
-    : loop_(EventLoop::hold()), lost_(std::make_shared<std::atomic<bool>>(false)) {
+Connection::Connection(const std::string& uri) : loop_(EventLoop::hold()) {
   handle_.reset(open_quietly(uri));
   if (!handle_) throw connect_error(uri, last_cause());
-  // Both are refused by drivers that need no server (test:///): nothing to lose there.
+  // Both are nothing to drivers that need no server (test:///), which have no connection to lose. The flag is not given
+  // a release function: those drivers would never call it.
   static_cast<void>(virConnectSetKeepAlive(handle_.get(), 5, 5));
-  auto* lost = new std::shared_ptr<std::atomic<bool>>(lost_);
-  const auto release = [](void* opaque) { delete static_cast<std::shared_ptr<std::atomic<bool>>*>(opaque); };
-  watches_close_ = virConnectRegisterCloseCallback(handle_.get(), on_close, lost, release) == 0;
-  if (!watches_close_) release(lost);
+  watches_close_ = virConnectRegisterCloseCallback(handle_.get(), on_close, &lost_, nullptr) == 0;
 }
 
 Connection::~Connection() {
-  // The registration holds a reference of the connection, which would never close.
+  // The registration holds a reference of the connection, which would never close. libvirt calls back under the lock
+  // that this takes: nobody touches lost_ afterwards.
   if (watches_close_) static_cast<void>(virConnectUnregisterCloseCallback(handle_.get(), on_close));
 }
 

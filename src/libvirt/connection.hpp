@@ -20,12 +20,12 @@ class Connection {
   ~Connection();
 
   [[nodiscard]] virConnect* get() const noexcept { return handle_.get(); }
-  /// True once libvirt said that the connection is gone. Shared with callbacks that may outlive this object.
-  [[nodiscard]] const std::atomic<bool>& lost() const noexcept { return *lost_; }
+  /// True once libvirt said that the connection is gone.
+  [[nodiscard]] const std::atomic<bool>& lost() const noexcept { return lost_; }
 
  private:
   std::shared_ptr<EventLoop> loop_;  // outlives the handle
-  std::shared_ptr<std::atomic<bool>> lost_;
+  std::atomic<bool> lost_{false};
   ConnectHandle handle_;
   bool watches_close_ = false;
 };

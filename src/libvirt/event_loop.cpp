@@ -28,6 +28,8 @@ std::shared_ptr<EventLoop> EventLoop::hold() {
 EventLoop::EventLoop() {
   static std::once_flag registered;
   std::call_once(registered, [] {
+    // The first call of all: until then virGetLastError reads a thread variable that is not libvirt's.
+    if (virInitialize() < 0) throw Error(Errc::other, "cannot initialise libvirt");
     // Before anything else can fail: libvirt prints errors to stderr by itself until this is set.
     virSetErrorFunc(nullptr, [](void*, virErrorPtr) {});
     checked(virEventRegisterDefaultImpl(), "start libvirt's event loop");

@@ -57,7 +57,7 @@ Plan plan_sweep(const StoreFacts& facts) {
   return plan;
 }
 
-MergePlan plan_merge(const StoreFacts& facts, const Manifest& manifest, bool is_running) {
+MergePlan plan_merge(const StoreFacts& facts, const Manifest& manifest, bool is_running, bool can_merge_live) {
   MergePlan result;
   result.plan = {fmt::format("merge layers of {}", manifest.name), {manifest.name}, {}};
   const std::set<std::string> named = named_layers(facts);
@@ -85,7 +85,7 @@ MergePlan plan_merge(const StoreFacts& facts, const Manifest& manifest, bool is_
     if (is_running) {
       const auto head = std::find_if(manifest.heads.begin(), manifest.heads.end(),
                                      [&](const HeadRecord& record) { return record.layer == id; });
-      if (head == manifest.heads.end()) {
+      if (head == manifest.heads.end() || !can_merge_live) {
         result.deferred.insert(result.deferred.end(), gone.begin(), gone.end());
         continue;
       }

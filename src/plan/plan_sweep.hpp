@@ -35,6 +35,7 @@ struct MergePlan {
 
 /// Merge, for one VM, the inner layers that nothing names any more into the one layer that stands on them.
 /// Never the root of a chain (an image is not copied up), never a layer that another VM reaches.
-[[nodiscard]] MergePlan plan_merge(const StoreFacts& facts, const Manifest& manifest, bool is_running);
+/// \param can_merge_live  whether this hypervisor can merge into the head of a running VM.
+[[nodiscard]] MergePlan plan_merge(const StoreFacts& facts, const Manifest& manifest, bool is_running, bool can_merge_live);
 
 }  // namespace vmgraft

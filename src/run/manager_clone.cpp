@@ -63,7 +63,7 @@ void add_seeds(Manager::Impl& impl, const Manifest& source, ClonePlanInput& inpu
   spec.guest.files.clear();
   spec.guest.run.clear();
   for (CloneTarget& target : input.targets)
-    target.seed = impl.write_seed(scratch, target.name, spec, source.ssh_keys, image);
+    target.seed = impl.write_seed(scratch, target.name, spec, source.ssh_keys, target.macs, image);
 }
 
 }  // namespace

@@ -29,7 +29,8 @@ Accel accel_of(Host& host, const HostFacts& facts, Accel wanted) {
 }  // namespace
 
 std::string Manager::Impl::write_seed(const std::string& scratch, const std::string& vm, const VmSpec& spec,
-                                      const std::vector<std::string>& keys, const LayerRecord& image) {
+                                      const std::vector<std::string>& keys, const std::vector<std::string>& macs,
+                                      const LayerRecord& image) {
   SeedConfig config;
   config.instance_id = fmt::format("{}-{}", vm, fresh_layer_id().substr(0, 8));
   config.hostname = spec.guest.hostname.empty() ? vm : spec.guest.hostname;
@@ -38,6 +39,7 @@ std::string Manager::Impl::write_seed(const std::string& scratch, const std::str
   config.host_key = make_host_key(host, scratch);
   host.write_file(fmt::format("{}/{}.key", scratch, vm), config.host_key.private_key, 0600);
   host.write_file(fmt::format("{}/{}.key.pub", scratch, vm), config.host_key.public_key, 0644);
+  config.macs = macs;
   config.install_agent = !image.agent;
   if (!image.agent) {
     config.files = spec.guest.files;
@@ -80,7 +82,7 @@ Manager::Impl::Creation Manager::Impl::prepare_create(const CreateRequest& reque
     for (std::size_t i = 0; i < spec.disks.size(); ++i) vm.layers.push_back(fresh_layer_id());
     for (const auto& [image, image_facts] : facts.images) {
       if (!image_facts.layer.cloud_init) continue;
-      vm.seed = with_seeds ? write_seed(scratch, name, spec, facts.ssh_keys, image_facts.layer) : "seed.iso";
+      vm.seed = with_seeds ? write_seed(scratch, name, spec, facts.ssh_keys, vm.macs, image_facts.layer) : "seed.iso";
       vm.host_key = fmt::format("{}/{}.key", scratch, name);
     }
     creation.vms.push_back(vm);

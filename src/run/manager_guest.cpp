@@ -82,7 +82,8 @@ CopyResult Manager::copy(const CopyRequest& request) {
   const DomainState domain = impl.running_domain(impl.store().manifest(vm));
   GuestAgent agent(impl.hypervisor(), vm, domain.uuid);
   const CopyCount count =
-      from ? copy_from_guest(agent, path, request.destination) : copy_to_guest(agent, request.source, path);
+      from ? copy_from_guest(agent, path, request.destination, impl.options.interrupted)
+           : copy_to_guest(agent, request.source, path, impl.options.interrupted);
   return {count.files, count.bytes};
 }
 

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <sstream>
 
 #include "model/names.hpp"
 #include "run/data_folders.hpp"
@@ -78,7 +79,11 @@ std::filesystem::path Manager::Impl::store_root() {
 
 std::vector<std::filesystem::path> Manager::Impl::template_folders() const {
   std::vector<std::filesystem::path> folders = options.template_dirs;
-  if (const auto own = environment_path("VMGRAFT_TEMPLATES"); !own.empty()) folders.push_back(own);
+  if (const char* own = std::getenv("VMGRAFT_TEMPLATES"); own != nullptr) {
+    std::istringstream list(own);
+    for (std::string folder; std::getline(list, folder, ':');)
+      if (!folder.empty()) folders.emplace_back(folder);
+  }
   if (const auto config = environment_path("XDG_CONFIG_HOME"); config.is_absolute())
     folders.push_back(config / "vmgraft/templates");
   else if (const auto home = environment_path("HOME"); home.is_absolute())
@@ -193,7 +198,7 @@ MergePlan Manager::Impl::merge(const std::string& vm) {
   const Manifest manifest = store().manifest(vm);
   const std::optional<DomainState> domain = hypervisor().find_by_uuid(manifest.uuid);
   const bool is_running = domain && domain->state != VmState::shut_off && domain->state != VmState::crashed;
-  MergePlan plan = plan_merge(store_facts(), manifest, is_running);
+  MergePlan plan = plan_merge(store_facts(), manifest, is_running, can_merge_live(hypervisor().info()));
   execute(plan.plan);
   return plan;
 }
@@ -204,7 +209,7 @@ void Manager::Impl::tidy_neighbours(const Manifest& gone) {
   for (const Manifest& manifest : facts.manifests) {
     const std::set<std::string> reached = reach(facts.layers, named_layers(manifest));
     const bool shares = std::any_of(lost.begin(), lost.end(), [&](const std::string& id) { return reached.contains(id); });
-    if (!shares || plan_merge(facts, manifest, false).merged.empty()) continue;
+    if (!shares || plan_merge(facts, manifest, false, false).merged.empty()) continue;
     // Somebody at work on that VM merges when he is done, or the next stop does: nobody is waited for.
     const std::optional<FileLock> lock =
         FileLock::try_take(store().locks_folder() / lock_file(manifest.name), FileLock::Kind::exclusive, "merge layers");

@@ -87,7 +87,8 @@ struct Manager::Impl {
   [[nodiscard]] LayerRecord root_layer(const Manifest& manifest);
   void ensure_networks(const std::string& domain_xml);
   std::string write_seed(const std::string& scratch, const std::string& vm, const VmSpec& spec,
-                         const std::vector<std::string>& keys, const LayerRecord& image);
+                         const std::vector<std::string>& keys, const std::vector<std::string>& macs,
+                         const LayerRecord& image);
 
   // --- life
   void start_domain(const Manifest& manifest);

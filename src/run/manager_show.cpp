@@ -96,7 +96,7 @@ VmInfo Manager::Impl::vm_info(const Manifest& manifest) {
       if (network.kind == NetworkKind::nat)
         info.notes.push_back("nat is QEMU's user networking in a session: the guest reaches out, nothing reaches in");
   if (manifest.identity_pending) info.notes.push_back("the clone gets its own identity inside when it first starts");
-  const MergePlan merges = plan_merge(store_facts(), manifest, is_active);
+  const MergePlan merges = plan_merge(store_facts(), manifest, is_active, can_merge_live(hypervisor().info()));
   if (!merges.deferred.empty())
     info.notes.push_back(fmt::format("{} unused layers are merged when it is stopped", merges.deferred.size()));
   return info;

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <vmgraft/manager.hpp>
+
+#include "cli/terminal.hpp"
+
+namespace vmgraft::cli {
+
+// Results as people read them, each ending with a line feed. Every text that comes from outside is made fit to print.
+
+[[nodiscard]] std::string vm_text(const VmInfo& vm);
+[[nodiscard]] std::string snapshot_text(const std::string& vm, const SnapshotInfo& snapshot);
+[[nodiscard]] std::string list_text(const Terminal& terminal, const std::vector<VmSummary>& vms);
+[[nodiscard]] std::string snapshots_text(const Terminal& terminal, const std::vector<SnapshotInfo>& snapshots);
+[[nodiscard]] std::string images_text(const Terminal& terminal, const std::vector<ImageInfo>& images);
+[[nodiscard]] std::string catalogue_text(const Terminal& terminal, const std::vector<CatalogueEntry>& entries);
+[[nodiscard]] std::string templates_text(const Terminal& terminal, const std::vector<TemplateInfo>& templates);
+[[nodiscard]] std::string checks_text(const Terminal& terminal, const std::vector<DoctorRow>& rows);
+[[nodiscard]] std::string plan_text(const PlanText& plan);
+[[nodiscard]] std::string names_text(const std::vector<VmInfo>& vms);
+/// "file systems were frozen", "crash-consistent: the agent does not answer"; empty for a clean one.
+[[nodiscard]] std::string consistency_text(Consistency consistency, const std::string& note);
+
+}  // namespace vmgraft::cli

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <array>
+
+#include "cli/verb.hpp"
+
+namespace vmgraft::cli {
+
+namespace {
+
+constexpr std::array kVerbs{
+    VerbEntry{"create", "Make VMs from a template, and start them", "vmgraft create micro web --set memory=1GiB",
+              DryRun::planned, make_create},
+    VerbEntry{"start", "Start VMs", "vmgraft start web db", DryRun::refused, make_start},
+    VerbEntry{"stop", "Shut VMs down", "vmgraft stop --timeout 30s web", DryRun::refused, make_stop},
+    VerbEntry{"restart", "Shut VMs down and start them again", "vmgraft restart web", DryRun::refused, make_restart},
+    VerbEntry{"delete", "Remove VMs with their snapshots", "vmgraft delete web", DryRun::planned, make_delete},
+    VerbEntry{"list", "List VMs", "vmgraft list --all", DryRun::reads, make_list},
+    VerbEntry{"show", "Tell everything about a VM or a snapshot", "vmgraft show web@clean", DryRun::reads, make_show},
+    VerbEntry{"wait", "Wait until a VM is ready", "vmgraft wait web --for ssh --timeout 2m", DryRun::reads, make_wait},
+    VerbEntry{"snapshot create", "Name the present state of a VM", "vmgraft snapshot create web clean", DryRun::planned,
+              make_snapshot_create},
+    VerbEntry{"snapshot list", "List the snapshots of a VM as a tree", "vmgraft snapshot list web", DryRun::reads,
+              make_snapshot_list},
+    VerbEntry{"snapshot delete", "Forget a snapshot", "vmgraft snapshot delete web@clean", DryRun::planned,
+              make_snapshot_delete},
+    VerbEntry{"revert", "Put a VM back to a snapshot", "vmgraft revert web@clean", DryRun::planned, make_revert},
+    VerbEntry{"clone", "Make VMs from a VM or a snapshot", "vmgraft clone web@clean job --count 10 --start",
+              DryRun::planned, make_clone},
+    VerbEntry{"exec", "Run a command in a VM", "vmgraft exec web -- ls -l /etc", DryRun::refused, make_exec},
+    VerbEntry{"copy", "Copy files into or out of a VM", "vmgraft copy ./site web:/srv", DryRun::refused, make_copy},
+    VerbEntry{"ssh", "Log in to a VM by ssh", "vmgraft ssh web -- uptime", DryRun::refused, make_ssh},
+    VerbEntry{"console", "Join the serial console of a VM", "vmgraft console web", DryRun::refused, make_console},
+    VerbEntry{"image list", "List images", "vmgraft image list --available", DryRun::reads, make_image_list},
+    VerbEntry{"image build", "Build an image from packages of this host's distribution", "vmgraft image build micro",
+              DryRun::refused, make_image_build},
+    VerbEntry{"image import", "Make an image from a disk file", "vmgraft image import ./disk.qcow2 base",
+              DryRun::refused, make_image_import},
+    VerbEntry{"image pull", "Download an image", "vmgraft image pull debian-12-cloud", DryRun::refused,
+              make_image_pull},
+    VerbEntry{"image delete", "Forget images", "vmgraft image delete base", DryRun::refused, make_image_delete},
+    VerbEntry{"template list", "List templates", "vmgraft template list", DryRun::reads, make_template_list},
+    VerbEntry{"template show", "Print a template as it resolves", "vmgraft template show dev --set memory=8GiB",
+              DryRun::reads, make_template_show},
+    VerbEntry{"template check", "Check templates", "vmgraft template check ./ci.json", DryRun::reads,
+              make_template_check},
+    VerbEntry{"doctor", "Check what this host offers", "vmgraft doctor", DryRun::reads, make_doctor},
+    VerbEntry{"version", "Print the version", "vmgraft version", DryRun::reads, make_version},
+    VerbEntry{"__complete", "", "", DryRun::reads, make_complete},
+};
+
+}  // namespace
+
+std::span<const VerbEntry> verbs() {
+  return kVerbs;
+}
+
+}  // namespace vmgraft::cli
