@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+# Completion of vmgraft for bash. Names come from the store; libvirt is not asked.
+
+_vmgraft_words() {
+  # $1: kind of name. The options that say which store are passed on.
+  vmgraft "${store[@]}" __complete "$1" "$cur" 2>/dev/null
+}
+
+# bash breaks words at '@', ':' and '=', which belong to snapshots, paths and URIs here: what stands before the last of
+# them is not replaced, so it must not be offered again.
+_vmgraft_trim() {
+  local breaks=${COMP_WORDBREAKS//[^:=@]/}
+  [[ -n $breaks && $cur == *[$breaks]* ]] || return 0
+  local head=${cur%"${cur##*[$breaks]}"}
+  COMPREPLY=("${COMPREPLY[@]#"$head"}")
+}
+
+_vmgraft() {
+  COMPREPLY=()
+  local line=${COMP_LINE:0:COMP_POINT} words cur prev cword
+  read -ra words <<<"$line"
+  [[ $line == *[[:space:]] ]] && words+=("")
+  cword=$((${#words[@]} - 1))
+  ((cword > 0)) || return 0
+  cur=${words[cword]} prev=${words[cword - 1]}
+  _vmgraft_candidates
+  _vmgraft_trim
+}
+
+_vmgraft_candidates() {
+  local globals="--connect --store --templates --json --quiet --verbose --dry-run --yes --help"
+  local wait="ready agent ssh none"
+
+  # The verb, how many places are filled behind it, and which store is meant.
+  local i verb="" places=0 store=()
+  for ((i = 1; i < cword; i++)); do
+    case ${words[i]} in
+      --) return ;;
+      --connect | --store) store+=("${words[i]}" "${words[++i]}") ;;
+      --templates | --set | --count | --wait | --for | --timeout | --stop-timeout | --ttl | --description | --user | \
+        --format | --name | --sha256) ((i++)) ;;
+      -*) ;;
+      *)
+        if [[ -z $verb ]]; then
+          verb=${words[i]}
+        elif [[ $verb == snapshot || $verb == image || $verb == template ]]; then
+          verb="$verb ${words[i]}"
+        else
+          ((places++))
+        fi
+        ;;
+    esac
+  done
+
+  local options="" names=""
+  case $verb in
+    "")
+      names="create start stop restart delete list show wait snapshot revert clone exec copy ssh console image"
+      names+=" template doctor version"
+      globals+=" --version"
+      ;;
+    create)
+      options="--set --count --no-start --wait --timeout --ttl --keep --print-xml"
+      ((places == 0)) && names=@templates
+      ;;
+    start) options="--wait --timeout" names=@vms ;;
+    stop) options="--timeout --force" names=@vms ;;
+    restart) options="--stop-timeout --force --wait --timeout" names=@vms ;;
+    delete) names=@vms ;;
+    list) options="--all" ;;
+    show) ((places == 0)) && names=@refs ;;
+    wait) options="--for --timeout"; ((places == 0)) && names=@vms; wait="ready agent ssh" ;;
+    snapshot) names="create list delete" ;;
+    "snapshot create") options="--description"; ((places == 0)) && names=@vms ;;
+    "snapshot list") ((places == 0)) && names=@vms ;;
+    "snapshot delete") ((places == 0)) && names=@snapshots ;;
+    revert) options="--start --no-start --wait --timeout"; ((places == 0)) && names=@snapshots ;;
+    clone) options="--count --full --keep-tpm --start --wait --timeout --print-xml"; ((places == 0)) && names=@refs ;;
+    exec) options="--user --timeout --no-stdin"; ((places == 0)) && names=@vms ;;
+    copy) names=@copy ;;
+    ssh | console) ((places == 0)) && names=@vms ;;
+    image) names="list build import pull delete" ;;
+    "image list") options="--available" ;;
+    "image build") options="--name --force"; ((places == 0)) && names="micro debian-12" ;;
+    "image import") options="--format --agent --cloud-init --user --force"; ((places == 0)) && names=@files ;;
+    "image pull") options="--name --sha256 --force"; ((places == 0)) && names=@catalogue ;;
+    "image delete") names=@images ;;
+    template) names="list show check" ;;
+    "template list") ;;
+    "template show") options="--set"; ((places == 0)) && names=@templates ;;
+    "template check") names=@templates ;;
+    doctor | version) ;;
+  esac
+
+  case $prev in
+    --wait | --for) COMPREPLY=($(compgen -W "$wait" -- "$cur")); return ;;
+    --format) COMPREPLY=($(compgen -W "qcow2 raw" -- "$cur")); return ;;
+    --connect) COMPREPLY=($(compgen -W "qemu:///system qemu:///session" -- "$cur")); return ;;
+    --store | --templates) COMPREPLY=($(compgen -d -- "$cur")); return ;;
+    --set | --count | --timeout | --stop-timeout | --ttl | --description | --user | --name | --sha256) return ;;
+  esac
+  if [[ $cur == -* ]]; then
+    COMPREPLY=($(compgen -W "$options $globals" -- "$cur"))
+    return
+  fi
+  case $names in
+    @files) COMPREPLY=($(compgen -f -- "$cur")) ;;
+    @templates) COMPREPLY=($(compgen -W "$(_vmgraft_words templates)" -- "$cur") $(compgen -f -X '!*.json' -- "$cur")) ;;
+    @copy)
+      COMPREPLY=($(compgen -f -- "$cur") $(compgen -S : -W "$(_vmgraft_words vms)" -- "$cur"))
+      compopt -o nospace 2>/dev/null
+      ;;
+    @*) COMPREPLY=($(compgen -W "$(_vmgraft_words "${names#@}")" -- "$cur")) ;;
+    *) COMPREPLY=($(compgen -W "$names" -- "$cur")) ;;
+  esac
+}
+
+complete -F _vmgraft vmgraft
