@@ -33,7 +33,9 @@ void run_debugfs(ImageWork& work, const std::string& device, const std::string& 
   ToolRun check;
   check.what = "check the file system";
   check.argv = {need_program(work.host, "e2fsck", "e2fsprogs").string(), "-f", "-n", device};
-  run_tool(work, check);
+  check.may_fail = true;
+  const auto checked = run_tool(work, check);
+  if (checked.exit_code != 0) throw tool_error(check.what, checked.out, work.folder);  // e2fsck complains on stdout
 }
 
 void GuestTree::add(const std::string& path, Entry entry) {

@@ -148,11 +148,13 @@ echo "$verb" > /run/power
 exec /bin/busybox "$verb"
 )sh";
 
-// init's own way down sleeps two seconds; this one waits for the processes and no longer.
+// init's own way down sleeps two seconds; this one waits for the processes and no longer. busybox's shell runs poweroff and
+// reboot itself, past /sbin/shutdown, and then only init knows which it was.
 constexpr const char* kDown = R"sh(#!/bin/sh
-verb=poweroff
+verb=
 [ -e /run/power ] && read -r verb < /run/power
 kill -TERM -1
+kill -HUP -1  # an interactive shell ignores TERM
 tries=0
 while [ $tries -lt 40 ]; do
   alive=0
@@ -167,7 +169,7 @@ kill -KILL -1
 sync
 umount -a -r -t ext4,xfs,btrfs,vfat 2> /dev/null
 mount -o remount,ro /
-/bin/busybox "$verb" -f
+[ -z "$verb" ] || /bin/busybox "$verb" -f
 )sh";
 
 constexpr const char* kUseradd = R"sh(#!/bin/sh
