@@ -15,14 +15,21 @@
 namespace vmgraft {
 
 std::shared_ptr<EventLoop> EventLoop::hold() {
-  // Process-wide because libvirt's loop is: it can be registered once and never taken back.
-  static std::mutex mutex;
-  static std::weak_ptr<EventLoop> running;
-  const std::lock_guard<std::mutex> lock(mutex);
-  if (auto loop = running.lock()) return loop;
-  std::shared_ptr<EventLoop> loop(new EventLoop);
-  running = loop;
-  return loop;
+  // Process-wide because libvirt's loop is: it can be registered once and never taken back. Start and stop are under
+  // one lock: two threads in libvirt's loop at once would take each other's wake-ups.
+  struct Shared {
+    std::mutex mutex;
+    std::unique_ptr<EventLoop> loop;
+    std::size_t holders = 0;
+  };
+  static Shared shared;
+  const std::lock_guard<std::mutex> lock(shared.mutex);
+  if (!shared.loop) shared.loop.reset(new EventLoop);
+  ++shared.holders;
+  return {shared.loop.get(), [](EventLoop*) {
+            const std::lock_guard<std::mutex> relock(shared.mutex);
+            if (--shared.holders == 0) shared.loop.reset();
+          }};
 }
 
 EventLoop::EventLoop() {

@@ -117,7 +117,7 @@ MovePlan plan_move(const Store& store, const VmFacts& vm, bool freeze, const std
     std::vector<CopyPath> sidecars;
     if (!vm.nvram.empty()) sidecars.push_back({vm.nvram, result.base.nvram = scratch + "/nvram.fd"});
     if (!vm.tpm.empty()) sidecars.push_back({vm.tpm, result.base.tpm = scratch + "/tpm"});
-    append_live_move(vm, move, freeze, std::move(sidecars), steps);
+    append_live_move(store, vm, move, freeze, std::move(sidecars), steps);
   } else {
     append_stopped_move(store, vm, move, steps);
   }

@@ -32,7 +32,7 @@ void append_sidecars(const Store& store, const VmFacts& vm, SnapshotRecord& reco
   if (record.tpm) steps.emplace_back(CopyPath{vm.tpm, folder / "tpm"});
 }
 
-void append_live_move(const VmFacts& vm, const HeadMove& move, bool freeze, std::vector<CopyPath> sidecars,
+void append_live_move(const Store& store, const VmFacts& vm, const HeadMove& move, bool freeze, std::vector<CopyPath> sidecars,
                       std::vector<Step>& steps) {
   SwitchDisks step;
   step.name = vm.manifest.name;
@@ -50,6 +50,10 @@ void append_live_move(const VmFacts& vm, const HeadMove& move, bool freeze, std:
   for (const LayerRecord& layer : move.new_layers) steps.emplace_back(CreateLayer{layer});
   steps.emplace_back(step);
   for (const std::string& layer : move.freeze) steps.emplace_back(FreezeLayer{layer});
+  // libvirt has written the chain of this moment into the definition (<backingStore>): a merge while the VM is off would
+  // make it wrong. The chain has one home, the layers.
+  steps.emplace_back(DefineDomain{vm.manifest.name, vm.manifest.uuid,
+                                  with_disk_paths(vm.inactive_xml, disk_paths(store, move.heads)), vm.inactive_xml});
 }
 
 void append_stopped_move(const Store& store, const VmFacts& vm, const HeadMove& move, std::vector<Step>& steps) {
@@ -81,7 +85,7 @@ Plan plan_snapshot(SnapshotPlanInput input) {
     std::vector<CopyPath> sidecars;
     if (record.nvram) sidecars.push_back({vm.nvram, folder / "nvram.fd"});
     if (record.tpm) sidecars.push_back({vm.tpm, folder / "tpm"});
-    append_live_move(vm, move, input.freeze, std::move(sidecars), plan.steps);
+    append_live_move(input.store, vm, move, input.freeze, std::move(sidecars), plan.steps);
   } else {
     append_stopped_move(input.store, vm, move, plan.steps);
   }

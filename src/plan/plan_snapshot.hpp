@@ -34,7 +34,7 @@ void append_sidecars(const Store& store, const VmFacts& vm, SnapshotRecord& reco
 /// target -> path of the head's file.
 [[nodiscard]] std::map<std::string, std::string> disk_paths(const Store& store, const std::vector<HeadRecord>& heads);
 /// Steps that move a running VM to its new heads.
-void append_live_move(const VmFacts& vm, const HeadMove& move, bool freeze, std::vector<CopyPath> sidecars,
+void append_live_move(const Store& store, const VmFacts& vm, const HeadMove& move, bool freeze, std::vector<CopyPath> sidecars,
                       std::vector<Step>& steps);
 /// Steps that move a stopped VM to its new heads; nothing when no head moves.
 void append_stopped_move(const Store& store, const VmFacts& vm, const HeadMove& move, std::vector<Step>& steps);

@@ -81,7 +81,7 @@ VmInfo Manager::Impl::vm_info(const Manifest& manifest) {
   }
   info.snapshot_tree = snapshot_infos(manifest);
   if (!domain) {
-    info.notes.push_back("libvirt has no domain of this VM any more: it was undefined by other means");
+    info.notes.emplace_back("libvirt has no domain of this VM any more: it was undefined by other means");
     return info;
   }
   const bool is_active = domain->state == VmState::running || domain->state == VmState::paused;
@@ -94,8 +94,8 @@ VmInfo Manager::Impl::vm_info(const Manifest& manifest) {
   if (hypervisor().info().is_session)
     for (const NetworkSpec& network : spec.networks)
       if (network.kind == NetworkKind::nat)
-        info.notes.push_back("nat is QEMU's user networking in a session: the guest reaches out, nothing reaches in");
-  if (manifest.identity_pending) info.notes.push_back("the clone gets its own identity inside when it first starts");
+        info.notes.emplace_back("nat is QEMU's user networking in a session: the guest reaches out, nothing reaches in");
+  if (manifest.identity_pending) info.notes.emplace_back("the clone gets its own identity inside when it first starts");
   const MergePlan merges = plan_merge(store_facts(), manifest, is_active, can_merge_live(hypervisor().info()));
   if (!merges.deferred.empty())
     info.notes.push_back(fmt::format("{} unused layers are merged when it is stopped", merges.deferred.size()));

@@ -104,6 +104,7 @@ RevertResult Manager::revert(const RevertRequest& request) {
   impl.require_snapshot(impl.store().manifest(request.vm), request.snapshot);
   RevertResult result;
   bool start = false;
+  bool has_orphans = false;
   {
     const Locks locks = impl.lock_vms({request.vm}, "revert " + request.vm);
     const Manifest manifest = impl.store().manifest(request.vm);
@@ -113,8 +114,11 @@ RevertResult Manager::revert(const RevertRequest& request) {
     const RevertPlan plan = vmgraft::plan_revert(revert_input(impl, vm, request.snapshot));
     impl.execute(plan.plan);
     result.undo = plan.undo;
+    // A head to which nothing was written is not named by anything any more.
+    const std::set<std::string> named = named_layers(impl.store().manifest(request.vm));
+    for (const std::string& layer : named_layers(manifest)) has_orphans = has_orphans || !named.contains(layer);
   }
-  static_cast<void>(impl.sweep());
+  if (has_orphans) static_cast<void>(impl.sweep());
   if (start) impl.bring_up(request.vm, request.wait, request.timeout);
   result.vm = show(request.vm);
   return result;

@@ -1,0 +1,3 @@
+set(golden_files
+  golden/golden_test.cpp
+)

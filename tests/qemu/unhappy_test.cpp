@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <iostream>
+
+#include "qemu/lab.hpp"
+
+using namespace vmgraft;
+
+TEST_CASE("refusals change nothing and say what to do", "[session]") {
+  Lab lab;
+  const std::string vm = lab.name("refuse");
+  lab.vmgraft({"create", "micro", vm, "--no-start"});
+  lab.vmgraft({"snapshot", "create", vm, "first"});
+  const std::vector<std::string> before = lab.inventory();
+  const std::string domains = lab.virsh({"list", "--all", "--uuid"});
+  struct Refusal {
+    std::vector<std::string> arguments;
+    int exit;
+    std::string message;
+    std::string hint;
+  };
+  const std::vector<Refusal> refusals = {
+      {{"create", "micro", vm}, 5, "there is a VM '" + vm + "' already", "vmgraft delete"},
+      {{"create", "micro", "../escape"}, 2, "'../escape'", ""},
+      {{"create", "micro", std::string(300, 'a')}, 2, "", ""},
+      {{"create", "micro", "m\u00fcnchen"}, 2, "", ""},
+      {{"create", "micro", ""}, 2, "", ""},
+      {{"create", "mikro", lab.name("x")}, 4, "mikro", "micro"},
+      {{"create", "micro", lab.name("x"), "--set", "memroy=1GiB"}, 3, "memroy", "memory"},
+      {{"create", "micro", lab.name("x"), "--set", "memory=-1"}, 3, "memory", ""},
+      {{"create", "micro", lab.name("x"), "--set", "memory=1KiB"}, 3, "memory", ""},
+      {{"show", vm + "x"}, 4, "'" + vm + "x'", vm},
+      {{"clone", vm + "@frist", lab.name("x")}, 4, "no snapshot 'frist'", "first"},
+      {{"clone", vm, vm}, 5, "there is a VM", ""},
+      {{"snapshot", "create", vm, "first"}, 5, "already has a snapshot 'first'", ""},
+      {{"snapshot", "create", vm, "a/b"}, 2, "a/b", ""},
+      {{"revert", vm + "@frist"}, 4, "no snapshot 'frist'", "first"},
+      {{"snapshot", "delete", vm + "@nope"}, 4, "no snapshot 'nope'", ""},
+      {{"exec", "--no-stdin", vm, "--", "true"}, 5, "is not running", "vmgraft start"},
+      {{"image", "build", "mikro"}, 4, "no recipe 'mikro'", "micro"},
+      {{"image", "import", "/no/such/file"}, 4, "/no/such/file", ""},
+      {{"image", "delete", "nope"}, 4, "nope", ""},
+  };
+  for (const Refusal& refusal : refusals) {
+    std::string line;
+    for (const std::string& argument : refusal.arguments) line += argument + " ";
+    INFO(line);
+    const nlohmann::json error = lab.error(refusal.arguments, refusal.exit);
+    const std::string message = error.at("message");
+    INFO(error.dump());
+    CHECK(message.find(refusal.message) != std::string::npos);
+    CHECK(message.find('\n') == std::string::npos);
+    if (!refusal.hint.empty()) CHECK(error.at("hint").get<std::string>().find(refusal.hint) != std::string::npos);
+  }
+  CHECK(lab.inventory() == before);
+  CHECK(lab.virsh({"list", "--all", "--uuid"}) == domains);
+}
+
+TEST_CASE("a domain that is not ours is never changed", "[session]") {
+  Lab lab;
+  const std::string foreign = lab.name("foreign");
+  const std::string file = lab.store() / "tmp" / (foreign + ".xml");
+  std::ofstream(file) << "<domain type='qemu'><name>" << foreign
+                      << "</name><memory>65536</memory><os><type arch='x86_64' machine='q35'>hvm</type></os></domain>";
+  lab.virsh({"define", file});
+  const std::string xml = lab.virsh({"dumpxml", "--inactive", foreign});
+  CHECK(lab.error({"create", "micro", foreign}, 5).at("message").get<std::string>().find("is not of the store") !=
+        std::string::npos);
+  for (const char* verb : {"start", "stop", "delete", "show"}) lab.error({verb, foreign}, 4);
+  lab.error({"snapshot", "create", foreign}, 4);
+  CHECK(lab.virsh({"dumpxml", "--inactive", foreign}) == xml);
+  lab.virsh({"undefine", foreign});
+  std::filesystem::remove(file);
+}
+
+TEST_CASE("a VM that was undefined by other means is shown as missing, and can be deleted", "[session]") {
+  Lab lab;
+  const std::string vm = lab.name("lost");
+  lab.vmgraft({"create", "micro", vm, "--no-start"});
+  lab.virsh({"undefine", vm});
+  CHECK(lab.json({"show", vm}).at("vm").at("state") == "missing");
+  CHECK(lab.error({"start", vm}, 5).at("hint").get<std::string>().find("vmgraft delete") != std::string::npos);
+  lab.vmgraft({"delete", vm});
+  lab.error({"show", vm}, 4);
+}
+
+TEST_CASE("a disk that was moved on by virsh is noticed before anything is changed", "[session]") {
+  Lab lab;
+  const std::string vm = lab.name("virsh");
+  lab.vmgraft({"create", "micro", vm, "--no-start"});
+  lab.virsh({"snapshot-create-as", vm, "theirs", "--disk-only"});
+  const nlohmann::json error = lab.error({"snapshot", "create", vm, "ours"}, 5);
+  CHECK(error.at("message").get<std::string>().find("its disk vda is now") != std::string::npos);
+  for (const auto& entry : std::filesystem::directory_iterator(lab.store() / "layers"))
+    if (entry.path().extension() == ".theirs") std::filesystem::remove(entry.path());
+  lab.virsh({"snapshot-delete", vm, "theirs", "--metadata"});
+}
+
+TEST_CASE("images: what is not one is refused, one in use loses its name but not its layer", "[session]") {
+  Lab lab;
+  const std::filesystem::path folder = lab.store() / "tmp/images-test";
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder / "text.img") << "this is no disk image, only some text\n";
+  CHECK(lab.error({"image", "import", (folder / "text.img").string()}, 1).at("message").get<std::string>().find("text.img") !=
+        std::string::npos);
+  REQUIRE(lab.run({"qemu-img", "create", "-q", "-f", "qcow2", (folder / "base.qcow2").string(), "1M"}).exit_code == 0);
+  REQUIRE(lab.run({"qemu-img", "create", "-q", "-f", "qcow2", "-b", (folder / "base.qcow2").string(), "-F", "qcow2",
+                   (folder / "child.qcow2").string()})
+              .exit_code == 0);
+  CHECK(lab.error({"image", "import", (folder / "child.qcow2").string()}, 1).at("message").get<std::string>().find("backing") !=
+        std::string::npos);
+  // The micro image's own file, under another name.
+  const nlohmann::json micro = lab.json({"image", "list"}).at("images").at(0);
+  const std::string layer = lab.store() / "layers" / (micro.at("layer").get<std::string>() + ".qcow2");
+  lab.vmgraft({"image", "import", layer, "cloudy", "--cloud-init"});
+  const std::string vm = lab.name("seeded");
+  lab.vmgraft({"create", "seeded", vm, "--no-start"});
+  CHECK(lab.run({"sh", "-c", "head -c 40000 \"$0\" | strings | grep -c cidata", lab.store() / "vms" / vm / "seed.iso"}).exit_code == 0);
+  CHECK(lab.virsh({"dumpxml", vm}).find("seed.iso") != std::string::npos);
+  CHECK(lab.json({"image", "delete", "cloudy"}).at("removed_layers").empty());
+  lab.check_images(vm);
+  const std::string clone = lab.name("seeded-clone");
+  lab.vmgraft({"clone", vm, clone});
+  CHECK(lab.read(lab.store() / "vms" / vm / "seed.iso") != lab.read(lab.store() / "vms" / clone / "seed.iso"));
+  lab.vmgraft({"delete", vm, clone});
+  lab.error({"image", "delete", "cloudy"}, 4);
+  std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("a disk full in the middle of a build or an import says so and leaves nothing") {
+  Lab lab;
+  if (geteuid() != 0) VMGRAFT_SKIP("only root can mount a small file system");
+  const std::filesystem::path small = lab.store() / "tmp/small";
+  std::filesystem::create_directories(small);
+  if (mount("none", small.c_str(), "tmpfs", 0, "size=12m") != 0) VMGRAFT_SKIP("tmpfs cannot be mounted here");
+  const std::string store = small / "store";
+  for (const std::vector<std::string>& verb :
+       {std::vector<std::string>{"image", "build", "micro"},
+        {"image", "import", lab.store() / "layers" /
+                                (lab.json({"image", "list"}).at("images").at(0).at("layer").get<std::string>() + ".qcow2"),
+         "small"}}) {
+    std::vector<std::string> arguments = {"--store", store};
+    arguments.insert(arguments.end(), verb.begin(), verb.end());
+    const nlohmann::json error = lab.error(arguments, 1);
+    INFO(error.dump());
+    CHECK(error.dump().find("full") != std::string::npos);
+    CHECK(error.at("hint").is_string());
+    CHECK(std::filesystem::is_empty(store + "/layers"));
+    CHECK(std::filesystem::is_empty(store + "/images"));
+    CHECK(std::filesystem::is_empty(store + "/journal"));
+  }
+  REQUIRE(umount(small.c_str()) == 0);
+}
+
+TEST_CASE("libvirt that is not there is said with the way to start it") {
+  Lab lab;
+  const nlohmann::json error = lab.error(
+      {"--connect", "qemu:///system?socket=/run/vmgraft-no-such-socket", "create", "micro", lab.name("x")}, 7);
+  CHECK(error.at("code") == "unreachable");
+  CHECK(error.at("hint").is_string());
+}
+
+TEST_CASE("create, show and list agree with virsh about what exists", "[session]") {
+  Lab lab;
+  const std::string vm = lab.name("agree");
+  const std::string xml = lab.vmgraft({"create", "micro", vm, "--print-xml"}).out;
+  CHECK(xml.find("<name>" + vm + "</name>") != std::string::npos);
+  const std::string plan = lab.vmgraft({"--dry-run", "create", "micro", vm}).out;
+  CHECK(plan.find("define domain " + vm) != std::string::npos);
+  CHECK(lab.run({"virsh", "-c", lab.uri(), "dominfo", vm}).exit_code != 0);
+  lab.vmgraft({"create", "micro", vm, "--count", "2", "--no-start"});
+  static_cast<void>(lab.name("agree-1"));
+  static_cast<void>(lab.name("agree-2"));
+  const std::string names = lab.virsh({"list", "--all", "--name"});
+  for (const nlohmann::json& each : lab.json({"list", "--all"}).at("vms"))
+    CHECK(names.find(each.at("name").get<std::string>() + "\n") != std::string::npos);
+  CHECK(names.find(vm + "-1\n") != std::string::npos);
+  CHECK(names.find(vm + "-2\n") != std::string::npos);
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+
+#include "libvirt/hypervisor.hpp"
+#include "support/fake_host.hpp"
+
+namespace vmgraft {
+
+/// A libvirt whose domains are files of a FakeHost (/libvirt/<uuid>: state, frozen or not, XML). So one world holds both:
+/// compared, copied, counted and made to fail together; each act here is exactly one effect there.
+/// Throws std::logic_error on what it does not model.
+class FakeHypervisor final : public Hypervisor {
+ public:
+  explicit FakeHypervisor(FakeHost& host);
+
+  /// No effect: the guest's agent answers from now on (or not), at every running domain.
+  void set_agent(bool connected) { agent_ = connected; }
+  /// No effect: the agent refuses to freeze.
+  void refuse_freeze(bool refuse) { refuse_freeze_ = refuse; }
+  /// No effect: as if the guest had been started and written to its disks.
+  void set_running(const std::string& uuid, bool running);
+  [[nodiscard]] bool is_frozen(const std::string& uuid) const;
+
+  HypervisorInfo info() override;
+  std::string capabilities_xml() override;
+  std::string domain_capabilities_xml(const std::string& machine, const std::string& virt_type) override;
+  std::vector<DomainState> domains() override;
+  std::optional<DomainState> find_by_name(const std::string& name) override;
+  std::optional<DomainState> find_by_uuid(const std::string& uuid) override;
+  std::string domain_xml(const std::string& uuid, bool inactive) override;
+  void define(const std::string& xml) override;
+  void undefine(const std::string& uuid, bool keep_tpm) override;
+  void start(const std::string& uuid) override;
+  void power_off(const std::string& uuid) override;
+  void request_shutdown(const std::string& uuid) override;
+  FreezeOutcome freeze(const std::string& uuid, std::string& why_not) override;
+  void thaw(const std::string& uuid) override;
+  void switch_to_overlays(const std::string& uuid, const std::vector<OverlayTarget>& disks,
+                          const std::vector<std::string>& untouched_targets) override;
+  void pull_into_active(const std::string& uuid, const std::string& target, const std::string& base,
+                        const std::atomic<bool>* interrupted) override;
+  WaitOutcome wait_shut_off(const std::string& uuid, std::chrono::milliseconds timeout,
+                            const std::atomic<bool>* interrupted) override;
+  WaitOutcome wait_agent(const std::string& uuid, std::chrono::milliseconds timeout,
+                         const std::atomic<bool>* interrupted) override;
+  std::string agent_command(const std::string& uuid, const std::string& json, std::chrono::seconds timeout) override;
+  std::vector<NicInfo> addresses(const std::string& uuid) override;
+  void console(const std::string& uuid, int in_fd, int out_fd, const std::atomic<bool>* interrupted) override;
+  void ensure_network(const std::string& name, const std::string& xml) override;
+
+ private:
+  struct Domain {
+    bool running = false;
+    bool frozen = false;
+    std::string xml;
+  };
+  [[nodiscard]] std::optional<Domain> find(const std::string& uuid) const;
+  [[nodiscard]] Domain must_find(const std::string& uuid) const;
+  void save(const std::string& uuid, const Domain& domain);
+
+  FakeHost& host_;
+  bool agent_ = true;
+  bool refuse_freeze_ = false;
+};
+
+/// qcow2 files of the fake host point at another backing file: what `qemu-img rebase` and a block pull do to them.
+void fake_rebase(FakeHost& host, const std::filesystem::path& file, const std::string& backing);
+
+}  // namespace vmgraft

@@ -1,0 +1,4 @@
+set(testdriver_files
+  testdriver/domain_define_test.cpp
+  testdriver/libvirt_hypervisor_test.cpp
+)

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+// LibvirtHypervisor against libvirt's test driver: a hypervisor in this process, private to each connection.
+#include <algorithm>
+#include <atomic>
+#include <fstream>
+#include <thread>
+
+#include "libvirt/libvirt_hypervisor.hpp"
+#include "support/catch.hpp"
+#include "support/temp_folder.hpp"
+
+using namespace vmgraft;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+namespace {
+
+constexpr const char* kOff = "11111111-1111-4111-8111-111111111111";
+constexpr const char* kOn = "22222222-2222-4222-8222-222222222222";
+constexpr const char* kPaused = "33333333-3333-4333-8333-333333333333";
+constexpr const char* kNone = "99999999-9999-4999-8999-999999999999";
+
+std::string domain_xml(const std::string& name, const std::string& uuid, int run_state = 0) {
+  const std::string state = run_state == 0 ? "" : "<test:runstate>" + std::to_string(run_state) + "</test:runstate>";
+  return "<domain type='test' xmlns:test='http://libvirt.org/schemas/domain/test/1.0'><name>" + name + "</name><uuid>" +
+         uuid + "</uuid><memory>65536</memory><os><type>hvm</type></os>" + state + "</domain>";
+}
+
+/// A test hypervisor with one domain off, one running, one paused.
+class TestDriver {
+ public:
+  TestDriver() {
+    std::ofstream file(folder_ / "node.xml");
+    file << "<node>" << domain_xml("off", kOff, 5) << domain_xml("on", kOn, 1) << domain_xml("paused", kPaused, 3)
+         << "<network><name>net</name><bridge name='virbr77'/><ip address='192.168.77.1' "
+            "netmask='255.255.255.0'/></network>"
+         << "</node>";
+    file.close();
+    hypervisor_ = connect_libvirt("test://" + (folder_ / "node.xml").string());
+  }
+  Hypervisor* operator->() const { return hypervisor_.get(); }
+
+ private:
+  TempFolder folder_;
+  std::unique_ptr<Hypervisor> hypervisor_;
+};
+
+}  // namespace
+
+TEST_CASE("domains are listed with their states") {
+  const TestDriver driver;
+  auto domains = driver->domains();
+  std::sort(domains.begin(), domains.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  REQUIRE(domains.size() == 3);
+  CHECK(domains[0].name == "off");
+  CHECK(domains[0].uuid == kOff);
+  CHECK(domains[0].state == VmState::shut_off);
+  CHECK(domains[1].name == "on");
+  CHECK(domains[1].state == VmState::running);
+  CHECK(domains[2].name == "paused");
+  CHECK(domains[2].state == VmState::paused);
+  CHECK(std::all_of(domains.begin(), domains.end(), [](const auto& one) { return one.persistent; }));
+}
+
+TEST_CASE("a domain is found by name and by UUID, and its absence is a value") {
+  const TestDriver driver;
+  REQUIRE(driver->find_by_name("on"));
+  CHECK(driver->find_by_name("on")->uuid == kOn);
+  REQUIRE(driver->find_by_uuid(kPaused));
+  CHECK(driver->find_by_uuid(kPaused)->state == VmState::paused);
+  CHECK_FALSE(driver->find_by_name("nobody"));
+  CHECK_FALSE(driver->find_by_uuid(kNone));
+}
+
+TEST_CASE("a connection says where it leads") {
+  const TestDriver driver;
+  const HypervisorInfo info = driver->info();
+  CHECK(info.uri.rfind("test:///", 0) == 0);
+  CHECK_FALSE(info.is_session);
+  CHECK(info.libvirt_version >= 8000000);
+  CHECK(driver->capabilities_xml().find("<capabilities>") != std::string::npos);
+}
+
+TEST_CASE("a definition can be made, read, replaced and removed") {
+  const TestDriver driver;
+  driver->define(domain_xml("new", kNone));
+  REQUIRE(driver->find_by_name("new"));
+  CHECK(driver->find_by_name("new")->state == VmState::shut_off);
+  CHECK(driver->domain_xml(kNone, true).find("<name>new</name>") != std::string::npos);
+  driver->define(domain_xml("new", kNone));
+  driver->undefine(kNone, false);
+  CHECK_FALSE(driver->find_by_uuid(kNone));
+  driver->undefine(kNone, false);  // absent is fine
+  driver->define(domain_xml("new", kNone));
+  driver->undefine(kNone, true);
+  CHECK_FALSE(driver->find_by_uuid(kNone));
+}
+
+TEST_CASE("a taken name is a conflict, and what libvirt's schema does not know is refused") {
+  const TestDriver driver;
+  CHECK(error_of([&] { driver->define(domain_xml("on", kNone)); }).code() == Errc::conflict);
+  CHECK_FALSE(driver->find_by_uuid(kNone));
+  std::string misspelt = domain_xml("new", kNone);
+  misspelt.replace(misspelt.find("<os>"), 4, "<memorry>1</memorry><os>");
+  CHECK(error_of([&] { driver->define(misspelt); }).code() == Errc::other);
+  CHECK_FALSE(driver->find_by_uuid(kNone));
+}
+
+TEST_CASE("start, shutdown and power off change the state; a second start is a conflict, a second power off is fine") {
+  const TestDriver driver;
+  driver->start(kOff);
+  CHECK(driver->find_by_uuid(kOff)->state == VmState::running);
+  const Error error = error_of([&] { driver->start(kOff); });
+  CHECK(error.code() == Errc::conflict);
+  CHECK(std::string(error.what()) == "VM 'off' is running already");
+  driver->power_off(kOff);
+  CHECK(driver->find_by_uuid(kOff)->state == VmState::shut_off);
+  driver->power_off(kOff);
+  driver->request_shutdown(kOn);
+  CHECK(driver->find_by_uuid(kOn)->state == VmState::shut_off);
+  driver->request_shutdown(kOn);
+}
+
+TEST_CASE("an act on a domain that is not there is not_found") {
+  const TestDriver driver;
+  CHECK(error_of([&] { driver->start(kNone); }).code() == Errc::not_found);
+  CHECK(error_of([&] { driver->power_off(kNone); }).code() == Errc::not_found);
+  CHECK(error_of([&] { static_cast<void>(driver->domain_xml(kNone, false)); }).code() == Errc::not_found);
+  CHECK(error_of([&] { static_cast<void>(driver->wait_shut_off(kNone, seconds(1), nullptr)); }).code() ==
+        Errc::not_found);
+  CHECK(error_of([&] { driver->switch_to_overlays(kNone, {{"vda", "/x", false}}, {}); }).code() == Errc::not_found);
+}
+
+TEST_CASE("waiting for the stop ends at once when the domain is off already") {
+  const TestDriver driver;
+  CHECK(driver->wait_shut_off(kOff, seconds(60), nullptr) == WaitOutcome::happened);
+}
+
+TEST_CASE("waiting for the stop is woken by its event") {
+  const TestDriver driver;
+  std::thread other([&] { driver->power_off(kOn); });
+  const WaitOutcome outcome = driver->wait_shut_off(kOn, seconds(60), nullptr);
+  other.join();
+  CHECK(outcome == WaitOutcome::happened);
+}
+
+TEST_CASE("waiting for the stop ends with its time") {
+  const TestDriver driver;
+  CHECK(driver->wait_shut_off(kOn, milliseconds(1), nullptr) == WaitOutcome::timed_out);
+  CHECK(driver->wait_shut_off(kOn, milliseconds(0), nullptr) == WaitOutcome::timed_out);
+}
+
+TEST_CASE("a wait is left when somebody interrupts") {
+  const TestDriver driver;
+  std::atomic<bool> interrupted{true};
+  CHECK(driver->wait_shut_off(kOn, milliseconds::max(), &interrupted) == WaitOutcome::interrupted);
+  interrupted = false;
+  std::thread other([&] { interrupted = true; });
+  CHECK(driver->wait_shut_off(kOn, milliseconds::max(), &interrupted) == WaitOutcome::interrupted);
+  other.join();
+}
+
+TEST_CASE("waiting for the agent of a VM that is off says so") {
+  const TestDriver driver;
+  CHECK(driver->wait_agent(kOff, seconds(60), nullptr) == WaitOutcome::vm_gone);
+}
+
+TEST_CASE("a merge of layers in a running VM is refused where QEMU would crash") {
+  const TestDriver driver;
+  CHECK_FALSE(can_merge_live({"", 9000000, 7002022, false}));
+  CHECK_FALSE(can_merge_live({"", 9000000, 8001005, false}));
+  CHECK(can_merge_live({"", 9000000, 8002000, false}));
+  const Error error = error_of([&] { driver->pull_into_active(kOn, "vda", "/base", nullptr); });
+  CHECK(error.code() == Errc::host_unfit);
+  CHECK(error.hint() == "stop the VM first: vmgraft stop on");
+}
+
+TEST_CASE(
+    "a network is found, started, defined when it is absent, and missed when there is nothing to define it from") {
+  const TestDriver driver;
+  driver->ensure_network("net", "");
+  driver->ensure_network("net", "");
+  driver->ensure_network("made",
+                         "<network><name>made</name><bridge name='virbr78'/><ip address='192.168.78.1' "
+                         "netmask='255.255.255.0'/></network>");
+  driver->ensure_network("made", "");
+  const Error error = error_of([&] { driver->ensure_network("none", ""); });
+  CHECK(error.code() == Errc::not_found);
+  CHECK(std::string(error.what()) == "libvirt has no network 'none'");
+}
+
+TEST_CASE("addresses of a VM that is off are none") {
+  const TestDriver driver;
+  CHECK(driver->addresses(kOff).empty());
+}
+
+TEST_CASE("connections come and go, and the event loop with them") {
+  for (int i = 0; i < 5; ++i) {
+    const TestDriver first;
+    const TestDriver second;
+    std::thread other([&] { second->power_off(kOn); });
+    CHECK(second->wait_shut_off(kOn, seconds(60), nullptr) == WaitOutcome::happened);
+    other.join();
+    CHECK(first->find_by_uuid(kOn)->state == VmState::running);
+  }
+}
+
+TEST_CASE("connections of several threads come and go at once") {
+  std::vector<std::thread> threads;
+  std::atomic<int> woken{0};
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      for (int k = 0; k < 20; ++k) {
+        const TestDriver driver;
+        driver->power_off(kOn);
+        if (driver->wait_shut_off(kOn, seconds(60), nullptr) == WaitOutcome::happened) ++woken;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(woken == 80);
+}

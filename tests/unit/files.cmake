@@ -1,0 +1,37 @@
+set(unit_files
+  unit/command_test.cpp
+  unit/doctor_test.cpp
+  unit/domain_clone_test.cpp
+  unit/domain_read_test.cpp
+  unit/domain_to_xml_test.cpp
+  unit/error_test.cpp
+  unit/file_lock_test.cpp
+  unit/guest_agent_test.cpp
+  unit/guest_copy_test.cpp
+  unit/guest_provision_test.cpp
+  unit/guest_seed_test.cpp
+  unit/guest_ssh_test.cpp
+  unit/image_catalogue_test.cpp
+  unit/image_checksum_test.cpp
+  unit/image_guest_files_test.cpp
+  unit/image_import_test.cpp
+  unit/image_pull_test.cpp
+  unit/layers_test.cpp
+  unit/libvirt_cause_test.cpp
+  unit/libvirt_connection_test.cpp
+  unit/linux_host_test.cpp
+  unit/names_test.cpp
+  unit/plan_test.cpp
+  unit/qcow2_test.cpp
+  unit/records_test.cpp
+  unit/sha256_test.cpp
+  unit/size_test.cpp
+  unit/snapshot_xml_test.cpp
+  unit/step_sweep_test.cpp
+  unit/store_test.cpp
+  unit/template_library_test.cpp
+  unit/template_reader_test.cpp
+  unit/template_resolve_test.cpp
+  unit/template_schema_test.cpp
+  unit/template_spec_test.cpp
+)

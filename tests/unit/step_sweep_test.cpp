@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <functional>
+#include <iostream>
+#include <set>
+#include <sstream>
+
+#include "plan/plan_delete.hpp"
+#include "run/journal.hpp"
+#include "support/catch.hpp"
+#include "support/plan_world.hpp"
+
+using namespace vmgraft;
+
+namespace {
+
+/// A verb at work on a world.
+struct Scenario {
+  std::string name;
+  std::function<void(PlanWorld&)> prepare;
+  std::function<Plan(PlanWorld&)> plan;
+};
+
+/// What the next command does first.
+void recover_all(PlanWorld& world) {
+  for (const std::string& file : world.host.list_folder(world.store.journal_folder())) {
+    const std::string path = world.store.journal_folder() / file;
+    static_cast<void>(Executor(world.world()).recover(journal_from_json(*world.host.read_file(path), path)));
+  }
+}
+
+std::vector<Scenario> scenarios() {
+  const auto with_history = [](PlanWorld& world) {
+    world.add_vm("a", {false, true});
+    world.touch("a");
+    world.run(world.plan_snap("a", "s1"));
+    world.touch("a");
+    world.host.reset();
+  };
+  const auto with_unnamed_middle = [with_history](PlanWorld& world) {
+    with_history(world);
+    world.run(world.plan_snap("a", "s2"));
+    world.touch("a");
+    world.run(plan_snapshot_delete(world.store, world.store.manifest("a"), "s2"));
+    world.host.reset();
+  };
+  const auto running = [](const auto& prepare) {
+    return [prepare](PlanWorld& world) {
+      prepare(world);
+      world.hypervisor.set_running(world.uuid("a"), true);
+    };
+  };
+  const auto one_vm = [](PlanWorld& world) { world.add_vm("a", {true, true}); world.touch("a"); };
+  return {
+      {"create of three", [](PlanWorld&) {}, [](PlanWorld& w) { return w.plan_new({"a", "b", "c"}); }},
+      {"snapshot, stopped", one_vm, [](PlanWorld& w) { return w.plan_snap("a", "s1"); }},
+      {"snapshot, running and frozen", running(one_vm), [](PlanWorld& w) { return w.plan_snap("a", "s1", true); }},
+      {"snapshot, running and not frozen", running(one_vm), [](PlanWorld& w) { return w.plan_snap("a", "s1"); }},
+      {"move before a clone, stopped", one_vm, [](PlanWorld& w) { return w.plan_moved("a").plan; }},
+      {"move before a clone, running", running(one_vm), [](PlanWorld& w) { return w.plan_moved("a", true).plan; }},
+      {"clone of a snapshot, twice", with_history, [](PlanWorld& w) { return w.plan_cloned("a", "s1", {"b", "c"}); }},
+      {"full clone", with_history, [](PlanWorld& w) { return w.plan_cloned("a", "s1", {"b"}, true); }},
+      {"revert, stopped", with_history, [](PlanWorld& w) { return w.plan_back("a", "s1").plan; }},
+      {"revert, running", running(with_history), [](PlanWorld& w) { return w.plan_back("a", "s1").plan; }},
+      {"snapshot delete", with_history,
+       [](PlanWorld& w) { return plan_snapshot_delete(w.store, w.store.manifest("a"), "s1"); }},
+      {"delete, stopped", with_history, [](PlanWorld& w) { return plan_delete(w.store, w.store.manifest("a"), true); }},
+      {"delete, running", running(with_history),
+       [](PlanWorld& w) { return plan_delete(w.store, w.store.manifest("a"), true); }},
+      {"sweep",
+       [with_history](PlanWorld& w) {
+         with_history(w);
+         w.run(plan_delete(w.store, w.store.manifest("a"), true));
+         w.host.reset();
+       },
+       [](PlanWorld& w) { return plan_sweep(w.store_facts()); }},
+      {"merge, stopped", with_unnamed_middle,
+       [](PlanWorld& w) { return plan_merge(w.store_facts(), w.store.manifest("a"), false, true).plan; }},
+      {"merge, running", running(with_unnamed_middle),
+       [](PlanWorld& w) { return plan_merge(w.store_facts(), w.store.manifest("a"), true, true).plan; }},
+      {"start", one_vm,
+       [](PlanWorld& w) {
+         return Plan{"start a", {"a"}, {StartDomain{"a", w.uuid("a")}}};
+       }},
+  };
+}
+
+/// Lines of the tree that only one of two worlds has: what a failed comparison is about.
+std::string difference(const FakeHost& a, const FakeHost& b) {
+  std::istringstream left(a.tree());
+  std::istringstream right(b.tree());
+  std::set<std::string> only_left;
+  std::set<std::string> only_right;
+  for (std::string line; std::getline(left, line);) only_left.insert(line);
+  for (std::string line; std::getline(right, line);)
+    if (only_left.erase(line) == 0) only_right.insert(line);
+  std::string text;
+  for (const std::string& line : only_left) text += "- " + line.substr(0, 300) + "\n";
+  for (const std::string& line : only_right) text += "+ " + line.substr(0, 300) + "\n";
+  return text;
+}
+
+struct Worlds {
+  PlanWorld start;
+  PlanWorld finish;
+  std::size_t effects = 0;
+};
+
+Worlds worlds_of(const Scenario& scenario) {
+  PlanWorld start;
+  scenario.prepare(start);
+  start.host.reset();
+  PlanWorld finish(start);
+  finish.run(scenario.plan(finish));
+  const std::size_t effects = finish.host.effects();
+  return {start, finish, effects};
+}
+
+}  // namespace
+
+TEST_CASE("a plan of which any effect fails leaves the start, or names what is left and is finished by the next command",
+          "[sweep]") {
+  std::size_t faults = 0;
+  for (const Scenario& scenario : scenarios()) {
+    const Worlds worlds = worlds_of(scenario);
+    REQUIRE(worlds.effects > 1);
+    REQUIRE_FALSE(worlds.start.host == worlds.finish.host);
+    for (std::size_t k = 1; k <= worlds.effects; ++k) {
+      INFO(scenario.name << ", effect " << k << " of " << worlds.effects);
+      PlanWorld world(worlds.start);
+      const Plan plan = scenario.plan(world);
+      world.host.fail_at(k);
+      const Error error = error_of([&] { world.run(plan); });
+      const bool is_pending = !world.host.list_folder(world.store.journal_folder()).empty();
+      if (!is_pending) {
+        INFO(difference(worlds.start.host, world.host));
+        CHECK(world.host == worlds.start.host);
+        CHECK(error.leftovers().empty());
+      } else {
+        world.host.reset();
+        recover_all(world);
+        const bool is_whole = world.host == worlds.finish.host || world.host == worlds.start.host;
+        INFO(difference(worlds.finish.host, world.host));
+        CHECK(is_whole);
+      }
+      ++faults;
+    }
+  }
+  std::cout << "step sweep: " << faults << " failures injected\n";
+}
+
+TEST_CASE("a process that dies before or after any effect leaves what the next command makes whole", "[sweep]") {
+  std::size_t deaths = 0;
+  for (const Scenario& scenario : scenarios()) {
+    const Worlds worlds = worlds_of(scenario);
+    for (std::size_t k = 1; k <= worlds.effects; ++k) {
+      for (const FakeHost::When when : {FakeHost::When::before, FakeHost::When::after}) {
+        INFO(scenario.name << ", dead " << (when == FakeHost::When::before ? "before" : "after") << " effect " << k);
+        PlanWorld world(worlds.start);
+        const Plan plan = scenario.plan(world);
+        world.host.die_at(k, when);
+        bool died = false;
+        try {
+          world.run(plan);
+        } catch (const Death&) {
+          died = true;
+        }
+        CHECK(died);
+        world.host.revive();
+        recover_all(world);
+        const bool is_whole = world.host == worlds.finish.host || world.host == worlds.start.host;
+        INFO(difference(worlds.finish.host, world.host));
+        CHECK(is_whole);
+        ++deaths;
+      }
+    }
+  }
+  std::cout << "step sweep: " << deaths << " deaths survived\n";
+}
+
+TEST_CASE("recovery that dies itself is taken up by the one after it", "[sweep]") {
+  std::size_t deaths = 0;
+  for (const Scenario& scenario : scenarios()) {
+    const Worlds worlds = worlds_of(scenario);
+    for (std::size_t k = 2; k <= worlds.effects; k += 3) {
+      PlanWorld crashed(worlds.start);
+      const Plan plan = scenario.plan(crashed);
+      crashed.host.die_at(k, FakeHost::When::after);
+      CHECK_THROWS_AS(crashed.run(plan), Death);
+      crashed.host.revive();
+      for (std::size_t m = 1;; ++m) {
+        INFO(scenario.name << ", dead after effect " << k << ", recovery dead after effect " << m);
+        PlanWorld world(crashed);
+        world.host.reset();
+        world.host.die_at(m, FakeHost::When::after);
+        bool died = false;
+        try {
+          recover_all(world);
+        } catch (const Death&) {
+          died = true;
+        }
+        world.host.revive();
+        recover_all(world);
+        const bool is_whole = world.host == worlds.finish.host || world.host == worlds.start.host;
+        CHECK(is_whole);
+        if (!died) break;
+        ++deaths;
+      }
+    }
+  }
+  std::cout << "step sweep: " << deaths << " deaths in recovery survived\n";
+}
