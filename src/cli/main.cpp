@@ -52,7 +52,8 @@ int run(vmgraft::cli::CommandLine& line, vmgraft::cli::Session& session, const s
 
 }  // namespace
 
-int main(int argc, char** argv) {
+/// Called by launch.cpp.
+extern "C" [[gnu::visibility("default")]] int vmgraft_main(int argc, char** argv) {
   using namespace vmgraft;
   std::setlocale(LC_CTYPE, "");  // libsmartcols counts the columns of a character by it
   install_signals();

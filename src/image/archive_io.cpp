@@ -142,7 +142,7 @@ std::vector<OwnedFile> unpack_tar(const std::filesystem::path& tar, const std::f
                    static_cast<unsigned>(archive_entry_gid(entry)), static_cast<unsigned>(archive_entry_mode(entry))};
     if (file.path.size() > 1 && file.path.back() == '/') file.path.pop_back();
     const bool special = type != AE_IFLNK && (file.mode & 07000U) != 0;
-// A hard link carries no type and nothing that its first name has not.
+    // A hard link carries no type and nothing that its first name has not.
     const bool is_hard_link = archive_entry_hardlink(entry) != nullptr;
     if (!is_hard_link && (file.uid != uid || file.gid != gid || special)) differing.push_back(file);
     archive_entry_set_pathname(entry, (folder / path.relative_path()).c_str());

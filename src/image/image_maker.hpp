@@ -32,8 +32,8 @@ struct MadeImage {
   std::string origin;
 };
 
-/// A small Linux (busybox, guest agent) on the distribution's kernel: boots in about 2 s under KVM or not. No root
-/// needed. \throws Error host_unfit: a program or package is missing, with its package's name.
+/// A small Linux (busybox, guest agent) on the distribution's kernel: boots in seconds, without KVM too. No root needed.
+/// \throws Error host_unfit: a program or package is missing, with its package's name.
 [[nodiscard]] MadeImage build_micro(ImageWork& work);
 /// Debian 12 minimal by mmdebstrap with systemd, sshd, guest agent, sudo; boots direct, by BIOS and by UEFI.
 [[nodiscard]] MadeImage build_debian(ImageWork& work, const std::string& suite);
@@ -41,7 +41,8 @@ struct MadeImage {
 [[nodiscard]] std::vector<std::string> recipes();
 
 /// Take a user's qcow2 or raw file: validated, converted once to qcow2, hashed. The file itself is not touched.
-/// \throws Error invalid...: not an image, encrypted, has a backing file or external data file.
+/// \throws Error usage: not an image, encrypted, damaged, has a backing file or external data file. not_found: no such
+/// file.
 [[nodiscard]] MadeImage import_image(ImageWork& work, const ImageImportRequest& request);
 
 /// Download (with resume over \p cache), verify sha256, then import.

@@ -148,8 +148,8 @@ echo "$verb" > /run/power
 exec /bin/busybox "$verb"
 )sh";
 
-// init's own way down sleeps two seconds; this one waits for the processes and no longer. busybox's shell runs poweroff and
-// reboot itself, past /sbin/shutdown, and then only init knows which it was.
+// init's own way down sleeps two seconds; this one waits for the processes and no longer. busybox's shell runs poweroff
+// and reboot itself, past /sbin/shutdown, and then only init knows which it was.
 constexpr const char* kDown = R"sh(#!/bin/sh
 verb=
 [ -e /run/power ] && read -r verb < /run/power

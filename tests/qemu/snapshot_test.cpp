@@ -12,7 +12,7 @@ namespace {
 std::size_t count_layers(const Lab& lab) {
   std::size_t count = 0;
   for (const auto& entry : std::filesystem::directory_iterator(lab.store() / "layers"))
-    count += entry.path().extension() == ".qcow2" ? 1 : 0;
+    if (entry.path().extension() == ".qcow2") ++count;
   return count;
 }
 

@@ -104,13 +104,13 @@ TEST_CASE("images: what is not one is refused, one in use loses its name but not
   const std::filesystem::path folder = lab.store() / "tmp/images-test";
   std::filesystem::create_directories(folder);
   std::ofstream(folder / "text.img") << "this is no disk image, only some text\n";
-  CHECK(lab.error({"image", "import", (folder / "text.img").string()}, 1).at("message").get<std::string>().find("text.img") !=
+  CHECK(lab.error({"image", "import", (folder / "text.img").string()}, 2).at("message").get<std::string>().find("text.img") !=
         std::string::npos);
   REQUIRE(lab.run({"qemu-img", "create", "-q", "-f", "qcow2", (folder / "base.qcow2").string(), "1M"}).exit_code == 0);
   REQUIRE(lab.run({"qemu-img", "create", "-q", "-f", "qcow2", "-b", (folder / "base.qcow2").string(), "-F", "qcow2",
                    (folder / "child.qcow2").string()})
               .exit_code == 0);
-  CHECK(lab.error({"image", "import", (folder / "child.qcow2").string()}, 1).at("message").get<std::string>().find("backing") !=
+  CHECK(lab.error({"image", "import", (folder / "child.qcow2").string()}, 2).at("message").get<std::string>().find("backing") !=
         std::string::npos);
   // The micro image's own file, under another name.
   const nlohmann::json micro = lab.json({"image", "list"}).at("images").at(0);

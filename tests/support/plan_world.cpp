@@ -149,8 +149,10 @@ Plan PlanWorld::plan_cloned(const std::string& vm, const std::string& snapshot, 
 }
 
 RevertPlan PlanWorld::plan_back(const std::string& vm, const std::string& snapshot) {
+  unsigned number = 1;
+  while (find_snapshot(store.manifest(vm), fmt::format("before-revert-{}", number)) != nullptr) ++number;
   return plan_revert({store, facts(vm), snapshot, *host.read_file(store.snapshot_folder(vm, snapshot) / "domain.xml"),
-                      "before-revert-1", kNow, ids(4)});
+                      fmt::format("before-revert-{}", number), kNow, ids(4)});
 }
 
 }  // namespace vmgraft

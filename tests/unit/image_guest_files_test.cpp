@@ -68,7 +68,8 @@ TEST_CASE("What is no ELF file, or is cut off, is refused and never read beyond 
   ImageBench bench;
   const auto whole = shared_library(bench);
   REQUIRE_FALSE(read_elf(whole, "libc").needed.empty());
-  for (std::size_t size = 4; size < 8192; size += 61) CHECK(error_of([&] { (void)read_elf(whole.substr(0, size), "f"); }).code() == Errc::other);
+  for (std::size_t size = 4; size < 8192; size += 61)
+    CHECK(error_of([&] { (void)read_elf(whole.substr(0, size), "f"); }).code() == Errc::other);
 }
 
 TEST_CASE("An initramfs is a newc cpio with its files, links and console") {
@@ -85,7 +86,10 @@ TEST_CASE("An initramfs is a newc cpio with its files, links and console") {
 
 TEST_CASE("Compressed kernel modules are read as they are, by gzip, xz or zstd") {
   ImageBench bench;
-  const std::string text = "\x7f" "ELF " + std::string(100'000, 'm');
+  const std::string text =
+      "\x7f"
+      "ELF " +
+      std::string(100'000, 'm');
   CHECK(decompressed(text, "a.ko") == text);
   for (const auto& [program, ending] : {std::pair{"gzip", ".gz"}, {"xz", ".xz"}, {"zstd", ".zst"}}) {
     if (bench.host.find_program(program).empty()) continue;
@@ -109,7 +113,9 @@ TEST_CASE("A file system is made without root, and everything in it belongs to r
   tree.add_file("/deep/in/here", bench.write("a file", "content"), 0644);
   const auto image = bench.temp / "root.raw";
   tree.write_ext4(bench.work, image, 16u << 20, "root");
-  const auto stat = [&](const std::string& path) { return output(bench, {"debugfs", "-R", "stat " + path, image.string()}); };
+  const auto stat = [&](const std::string& path) {
+    return output(bench, {"debugfs", "-R", "stat " + path, image.string()});
+  };
   CHECK(stat("/etc/secret").find("Mode:  0600") != std::string::npos);
   CHECK(stat("/bin/su").find("Mode:  04755") != std::string::npos);
   CHECK(stat("/tmp").find("Mode:  01777") != std::string::npos);
@@ -125,10 +131,12 @@ TEST_CASE("A file that cannot be put into a file system fails the build, though 
   ImageBench bench;
   GuestTree tree;
   tree.add_file("/x", bench.temp / "none");
-  CHECK(error_of([&] { tree.write_ext4(bench.work, bench.temp / "root.raw", 16u << 20, "root"); }).code() == Errc::other);
+  CHECK(error_of([&] { tree.write_ext4(bench.work, bench.temp / "root.raw", 16u << 20, "root"); }).code() ==
+        Errc::other);
   GuestTree full;
   full.add_text("/big", std::string(20u << 20, 'x'));
-  CHECK(error_of([&] { full.write_ext4(bench.work, bench.temp / "full.raw", 16u << 20, "root"); }).code() == Errc::other);
+  CHECK(error_of([&] { full.write_ext4(bench.work, bench.temp / "full.raw", 16u << 20, "root"); }).code() ==
+        Errc::other);
 }
 
 TEST_CASE("Unpacking a tar says whose files have another owner or mode, and leaves devices out") {
@@ -194,21 +202,25 @@ TEST_CASE("A Debian image names Debian's own mirror and finds its boot partition
     REQUIRE(found != files.end());
     return found->content;
   };
-  CHECK(content("etc/apt/sources.list").find("deb http://deb.debian.org/debian-security bookworm-security main\n") != std::string::npos);
-  CHECK(content("usr/lib/vmgraft/update-boot").find("/dev/disk/by-label/" + std::string(kBootLabel)) != std::string::npos);
+  CHECK(content("etc/apt/sources.list").find("deb http://deb.debian.org/debian-security bookworm-security main\n") !=
+        std::string::npos);
+  CHECK(content("usr/lib/vmgraft/update-boot").find("/dev/disk/by-label/" + std::string(kBootLabel)) !=
+        std::string::npos);
   CHECK(content("etc/machine-id").empty());
 }
 
 TEST_CASE("A package's dependencies are read from apt-cache, virtual ones left out") {
   const std::string text =
-      "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-1-cloud-amd64\nlinux-image-6.1.0-1-cloud-amd64\n  Depends: kmod\n |Depends: "
+      "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-1-cloud-amd64\nlinux-image-6.1.0-1-cloud-amd64\n  "
+      "Depends: kmod\n |Depends: "
       "initramfs-tools\n    dracut\nkmod\n<linux-image-virtual>\n";
   CHECK(parse_depends(text, {"linux-image-"}) ==
         std::vector<std::string>{"linux-image-cloud-amd64", "linux-image-6.1.0-1-cloud-amd64"});
 }
 
 TEST_CASE("A full disk is said as such, with what to do") {
-  const auto error = tool_error("convert 'a'", "qemu-img: error while writing: No space left on device\n", "/store/tmp");
+  const auto error =
+      tool_error("convert 'a'", "qemu-img: error while writing: No space left on device\n", "/store/tmp");
   CHECK(error.what() == std::string("cannot convert 'a': no space left on device at '/store/tmp'"));
   CHECK(error.hint().find("vmgraft gc") != std::string::npos);
 }

@@ -65,9 +65,9 @@ TEST_CASE("each layer includes only what stands below it") {
 
 TEST_CASE("third-party headers stay in their folders, and out of the public API") {
   const std::map<std::string, std::set<std::string>> homes = {
-      {"libvirt/libvirt", {"libvirt"}}, {"libvirt/virterror", {"libvirt"}}, {"libxml/", {"domain"}}, {"CLI/", {"cli"}},
+      {"libvirt/libvirt.h", {"libvirt"}}, {"libvirt/libvirt-", {"libvirt"}}, {"libvirt/virterror", {"libvirt"}}, {"libxml/", {"domain"}}, {"CLI/", {"cli"}},
       {"valijson/", {"template"}},      {"nlohmann/", {"template", "store", "guest", "image", "run", "cli"}},
-      {"curl/", {"image"}},             {"archive", {"guest", "image"}},    {"openssl/", {"host", "image"}},
+      {"curl/", {"image"}},             {"archive", {"guest", "image"}},    {"openssl/", {"host", "guest", "image"}},
       {"libsmartcols", {"cli"}}};
   for (const Include& include : includes()) {
     for (const auto& [prefix, folders] : homes) {
