@@ -82,7 +82,7 @@ class Stream {
     if (kept_.size() / 2 > command_.output_cap) trim(command_.output_cap);  // not at each read: erasing moves the rest
     if (!command_.on_line) return;
     while (!bytes.empty()) {
-      const std::size_t end = bytes.find('\n');
+      const std::size_t end = bytes.find_first_of("\r\n");  // progress is rewritten in place by '\r'
       line_ += bytes.substr(0, end);
       if (end == std::string_view::npos) {
         if (line_.size() >= kLongestLine) end_line();
@@ -94,9 +94,8 @@ class Stream {
   }
 
   void end_line() {
-    if (!line_.empty() && line_.back() == '\r') line_.pop_back();
     const std::string line = std::exchange(line_, {});
-    command_.on_line(line);
+    if (!line.empty()) command_.on_line(line);
   }
 
   void trim(std::size_t most) {

@@ -24,7 +24,7 @@ struct Command {
   std::chrono::seconds deadline{600};               ///< killed after this, with its process group
   std::size_t output_cap = 4u << 20;                ///< bytes kept of each stream (the last ones)
   const std::atomic<bool>* interrupted = nullptr;   ///< killed when it turns true
-  std::function<void(std::string_view)> on_line;    ///< each line of stdout and stderr as it comes; may be empty
+  std::function<void(std::string_view)> on_line;    ///< each line of stdout and stderr that is not empty, as it comes; may be empty
 };
 
 struct CommandResult {

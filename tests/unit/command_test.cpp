@@ -59,13 +59,13 @@ TEST_CASE("only the last bytes of long output are kept") {
   CHECK(host.run(command).out == "aaaaaaend\n");
 }
 
-TEST_CASE("lines of both streams are passed on as they come, a last one without newline too") {
+TEST_CASE("lines that are not empty are passed on as they come, also those that rewrite each other, or end in nothing") {
   LinuxHost host;
-  Command command = shell("printf 'one\\r\\ntwo\\n\\n'; printf three");
+  Command command = shell("printf 'one\\r\\ntwo\\n\\n10%%\\r20%%\\r'; printf three");
   std::vector<std::string> lines;
   command.on_line = [&](std::string_view line) { lines.emplace_back(line); };
   CHECK(host.run(command).exit_code == 0);
-  CHECK(lines == std::vector<std::string>{"one", "two", "", "three"});
+  CHECK(lines == std::vector<std::string>{"one", "two", "10%", "20%", "three"});
 }
 
 TEST_CASE("an exception in the line callback ends the program and passes") {
