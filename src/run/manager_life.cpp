@@ -143,8 +143,12 @@ void Manager::Impl::bring_up(const std::string& vm, WaitFor wait, std::optional<
   const Manifest manifest = store().manifest(vm);
   const VmSpec spec = parse_spec(manifest.spec, manifest.template_name);
   Ready ready = ready_of(wait, spec.lifecycle.ready);
-  const bool has_guest_work =
-      manifest.identity_pending || (!manifest.provisioned && asks_for_provisioning(spec.guest));
+  bool has_guest_work = manifest.identity_pending || (!manifest.provisioned && asks_for_provisioning(spec.guest));
+  if (has_guest_work && spec.lifecycle.ready == Ready::none && !root_layer(manifest).agent) {
+    notice(fmt::format("VM '{}': its template expects no guest agent, so nothing is changed inside{}", vm,
+                       manifest.identity_pending ? ": it takes itself for its source" : ""));
+    has_guest_work = false;
+  }
   if (has_guest_work && wait == WaitFor::none) {
     notice(fmt::format("VM '{0}' is not provisioned yet; vmgraft wait {0} does it", vm));
     return;

@@ -6,7 +6,7 @@ using namespace vmgraft;
 TEST_CASE("the example programs do what they say", "[session]") {
   Lab lab;
   const std::string vm = lab.name("ex");
-  const std::string programs = VMGRAFT_BUILD "/bin/example_";
+  const std::string programs = lab.program("example_");
   lab.vmgraft({"create", "micro", vm});
   static_cast<void>(lab.name("ex-job-1"));
   static_cast<void>(lab.name("ex-job-2"));

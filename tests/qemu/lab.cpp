@@ -43,6 +43,10 @@ std::string Lab::name(const std::string& suffix) {
   return full;
 }
 
+std::string Lab::program(const std::string& name) const {
+  return std::filesystem::path(binary_).parent_path() / name;
+}
+
 CommandResult Lab::run(std::vector<std::string> argv) {
   Command command;
   command.argv = std::move(argv);
@@ -53,7 +57,8 @@ CommandResult Lab::run(std::vector<std::string> argv) {
 
 CommandResult Lab::vmgraft(std::vector<std::string> arguments, int want_exit, const std::string& input) {
   Command command;
-  command.argv = {binary_, "--connect", uri_, "--store", store_, "--templates", VMGRAFT_TEST_DATA "/qemu-templates"};
+  command.argv = {binary_, "--connect", uri_, "--store", store_, "--templates",
+                  environment("VMGRAFT_TEST_TEMPLATES")};
   command.argv.insert(command.argv.end(), arguments.begin(), arguments.end());
   command.deadline = std::chrono::minutes(10);
   command.output_cap = std::size_t{64} << 20;

@@ -14,7 +14,8 @@
 namespace vmgraft {
 
 /// The built program on a real libvirt: one store for the run with the micro image in it, and other tools to check by.
-/// Set by tests/run: VMGRAFT_TEST_URI, VMGRAFT_TEST_STORE (with the image "micro"), VMGRAFT_TEST_PREFIX (of VM names).
+/// Set by tests/run: VMGRAFT_TEST_URI, VMGRAFT_TEST_STORE (with the image "micro"), VMGRAFT_TEST_PREFIX (of VM names),
+/// VMGRAFT_TEST_TEMPLATES, VMGRAFT_BINARY.
 class Lab {
  public:
   Lab();
@@ -38,6 +39,8 @@ class Lab {
   /// Whether this QEMU can merge layers of a running VM, by its own word.
   [[nodiscard]] bool can_merge_live();
 
+  /// Path of another program that was built.
+  [[nodiscard]] std::string program(const std::string& name) const;
   CommandResult run(std::vector<std::string> argv);
   std::string virsh(std::vector<std::string> arguments);
   /// Layer files from the head of a disk down, as qemu-img sees them.
