@@ -23,6 +23,9 @@ class Lab {
   ~Lab();
 
   [[nodiscard]] std::string name(const std::string& suffix);
+  /// From now on on another store, or over another connection.
+  void use_store(const std::filesystem::path& store) { store_ = store; }
+  void use_uri(const std::string& uri) { uri_ = uri; }
   [[nodiscard]] const std::filesystem::path& store() const { return store_; }
   [[nodiscard]] const std::string& uri() const { return uri_; }
   [[nodiscard]] bool is_session() const { return uri_.find("/session") != std::string::npos; }

@@ -120,7 +120,7 @@ TEST_CASE("images: what is not one is refused, one in use loses its name but not
   lab.vmgraft({"create", "seeded", vm, "--no-start"});
   CHECK(lab.run({"sh", "-c", "head -c 40000 \"$0\" | strings | grep -c cidata", lab.store() / "vms" / vm / "seed.iso"}).exit_code == 0);
   CHECK(lab.virsh({"dumpxml", vm}).find("seed.iso") != std::string::npos);
-  CHECK(lab.json({"image", "delete", "cloudy"}).at("removed_layers").empty());
+  CHECK(lab.json({"image", "delete", "cloudy"}).at("images").at(0).at("removed_layers").empty());
   lab.check_images(vm);
   const std::string clone = lab.name("seeded-clone");
   lab.vmgraft({"clone", vm, clone});
@@ -136,29 +136,24 @@ TEST_CASE("a disk full in the middle of a build or an import says so and leaves 
   const std::filesystem::path small = lab.store() / "tmp/small";
   std::filesystem::create_directories(small);
   if (mount("none", small.c_str(), "tmpfs", 0, "size=12m") != 0) VMGRAFT_SKIP("tmpfs cannot be mounted here");
-  const std::string store = small / "store";
-  for (const std::vector<std::string>& verb :
-       {std::vector<std::string>{"image", "build", "micro"},
-        {"image", "import", lab.store() / "layers" /
-                                (lab.json({"image", "list"}).at("images").at(0).at("layer").get<std::string>() + ".qcow2"),
-         "small"}}) {
-    std::vector<std::string> arguments = {"--store", store};
-    arguments.insert(arguments.end(), verb.begin(), verb.end());
-    const nlohmann::json error = lab.error(arguments, 1);
+  const nlohmann::json micro = lab.json({"image", "list"}).at("images").at(0);
+  const std::string file = lab.store() / "layers" / (micro.at("layer").get<std::string>() + ".qcow2");
+  Lab full;
+  full.use_store(small / "store");
+  for (const std::vector<std::string>& verb : {std::vector<std::string>{"image", "build", "micro"}, {"image", "import", file, "small"}}) {
+    const nlohmann::json error = full.error(verb, 1);
     INFO(error.dump());
     CHECK(error.dump().find("full") != std::string::npos);
     CHECK(error.at("hint").is_string());
-    CHECK(std::filesystem::is_empty(store + "/layers"));
-    CHECK(std::filesystem::is_empty(store + "/images"));
-    CHECK(std::filesystem::is_empty(store + "/journal"));
+    for (const char* folder : {"layers", "images", "journal"}) CHECK(std::filesystem::is_empty(small / "store" / folder));
   }
   REQUIRE(umount(small.c_str()) == 0);
 }
 
 TEST_CASE("libvirt that is not there is said with the way to start it") {
   Lab lab;
-  const nlohmann::json error = lab.error(
-      {"--connect", "qemu:///system?socket=/run/vmgraft-no-such-socket", "create", "micro", lab.name("x")}, 7);
+  lab.use_uri("qemu:///system?socket=/run/vmgraft-no-such-socket");
+  const nlohmann::json error = lab.error({"create", "micro", "vt-nowhere"}, 7);
   CHECK(error.at("code") == "unreachable");
   CHECK(error.at("hint").is_string());
 }
