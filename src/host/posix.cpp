@@ -66,7 +66,7 @@ void fail(const std::string& doing, const std::filesystem::path& path, int numbe
     case EDQUOT: {
       const std::string why = number == ENOSPC ? "the file system is full" : "the disk quota is used up";
       throw Error(Errc::other, start + why + " (folder " + quoted(folder_of(path)) + ")",
-                  "free space there: delete snapshots, VMs or images that are no longer needed, then 'vmgraft gc'; "
+                  "free space there: delete snapshots, VMs or images that are no longer needed; "
                   "or use a store on another disk with --store DIR");
     }
     case EACCES:

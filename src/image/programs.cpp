@@ -56,7 +56,7 @@ Error tool_error(const std::string& what, const std::string& output, const std::
       output.find("not enough free space") != std::string::npos) {
     return Error(
         Errc::other, fmt::format("cannot {}: no space left on device at '{}'", what, folder.string()),
-        "free some space there (`vmgraft gc` drops layers that nothing uses), or give another store with --store");
+        "free space there: delete snapshots, VMs or images that are no longer needed; or give another store with --store");
   }
   return Error(Errc::other, fmt::format("cannot {}: {}", what, last_words(output)));
 }

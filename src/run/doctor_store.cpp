@@ -88,7 +88,7 @@ DoctorRow check_free_space(const DoctorFacts& facts) {
   const FreeSpace space = facts.host.free_space(folder);
   const std::string seen =
       fmt::format("{} free of {} at {}", format_size(space.available), format_size(space.total), folder.string());
-  const char* remedy = "vmgraft gc, delete VMs or images, or choose another store: --store DIR";
+  const char* remedy = "delete snapshots, VMs or images, or choose another store: --store DIR";
   if (space.available < kGiB) return fail_row(seen, remedy);
   if (space.available < 10 * kGiB) return warn_row(seen, remedy);
   return ok_row(seen);
