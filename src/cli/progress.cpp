@@ -40,7 +40,7 @@ std::string progress_text(const Progress& progress, std::size_t width) {
   return room > 0 ? what + tail : std::string{};
 }
 
-ProgressLine::ProgressLine(const Terminal& terminal, bool quiet, bool verbose)
+ProgressLine::ProgressLine(const Terminal& terminal, const bool& quiet, const bool& verbose)
     : terminal_(terminal), quiet_(quiet), verbose_(verbose) {}
 
 void ProgressLine::show(const Progress& progress) {

@@ -13,7 +13,8 @@ namespace vmgraft::cli {
 /// What is going on, on stderr: one line rewritten in place on a terminal, one line for each new thing elsewhere.
 class ProgressLine {
  public:
-  ProgressLine(const Terminal& terminal, bool quiet, bool verbose);
+  /// \param quiet, verbose  looked at when there is something to show: options are read after this is made.
+  ProgressLine(const Terminal& terminal, const bool& quiet, const bool& verbose);
 
   void show(const Progress& progress);
   /// Take the line away, so that something else can be printed.
@@ -23,8 +24,8 @@ class ProgressLine {
   void draw(const Progress& progress);
 
   const Terminal& terminal_;
-  bool quiet_;
-  bool verbose_;
+  const bool& quiet_;
+  const bool& verbose_;
   bool drawn_ = false;
   std::string what_;
   std::chrono::steady_clock::time_point next_{};

@@ -40,7 +40,7 @@ TEST_CASE("a VM is created, snapshotted, broken, reverted, cloned while it runs,
 TEST_CASE("a revert can be undone by reverting to what it named", "[session]") {
   Lab lab;
   const std::string vm = lab.name("undo");
-  lab.vmgraft({"create", "micro", vm});
+  CHECK(lab.vmgraft({"--quiet", "create", "micro", vm}).err.empty());
   lab.vmgraft({"snapshot", "create", vm, "empty"});
   lab.guest(vm, "echo work > /root/work && sync");
   lab.vmgraft({"stop", vm});
