@@ -10,6 +10,7 @@
 
 #include <vmgraft/doctor.hpp>
 #include <vmgraft/error.hpp>
+#include <vmgraft/gpu.hpp>
 #include <vmgraft/image.hpp>
 #include <vmgraft/progress.hpp>
 #include <vmgraft/requests.hpp>
@@ -24,6 +25,7 @@ struct Options {
   std::vector<std::filesystem::path> template_dirs;  ///< searched first, before VMGRAFT_TEMPLATES and the installed ones
   std::function<void(const Progress&)> on_progress;  ///< may be empty
   std::function<void(const std::string&)> on_notice; ///< one line worth telling that is not a failure; may be empty
+  std::filesystem::path host_root;                   ///< host facts (/sys, /proc, /etc) are read below it: a recorded host; empty: this one
   const std::atomic<bool>* interrupted = nullptr;    ///< when it turns true: undo what is under way, throw interrupted
 };
 
@@ -125,8 +127,23 @@ class Manager {
   [[nodiscard]] std::vector<TemplateInfo> templates() const;
   /// The template as it resolves with these parameters, as JSON text.
   [[nodiscard]] std::string template_show(const std::string& name, const ParameterValues& parameters) const;
-  /// \throws TemplateError  at the first thing that is wrong.
+  /// \throws TemplateError  the first thing that is wrong, the others as its context.
   TemplateInfo template_check(const std::string& name) const;
+
+  // --- GPUs
+  /// Every GPU of the host, by address. Needs neither libvirt nor root, but without libvirt VMs are not known.
+  [[nodiscard]] std::vector<GpuInfo> gpus();
+  /// The pre-flight report: rows of the host, then of each GPU asked about. \throws Error not_found: no such GPU.
+  [[nodiscard]] std::vector<GpuCheck> gpu_check(const GpuCheckRequest& request);
+  /// Plug GPUs into a running VM, for this run of it. Returns those that were chosen.
+  std::vector<GpuChange> gpu_attach(const GpuAttachRequest& request);
+  /// Ask the guest to let a GPU go, then release it.
+  /// \throws Error conflict: the guest refused. unreachable: it did not answer in time; the GPU stays where it is.
+  GpuChange gpu_detach(const GpuDetachRequest& request);
+  /// Take a GPU from the host's driver and keep it for VMs. \param force_console  even when it drives the host's screen.
+  GpuChange gpu_lend(const std::string& address, bool force_console = false);
+  /// Give it back to the driver it came from. \param force  lifts a quarantine.
+  GpuChange gpu_return(const std::string& address, bool force = false);
 
   // --- host
   [[nodiscard]] std::vector<DoctorRow> doctor();

@@ -25,6 +25,8 @@ struct CreateRequest {
   WaitFor wait = WaitFor::ready;
   std::optional<std::chrono::seconds> timeout;  ///< of waiting; absent: the template's ready_timeout
   std::optional<std::chrono::seconds> ttl;      ///< absent: the template's
+  std::vector<std::string> gpus;          ///< in place of the template's: "2", "model=H100,count=2,numa=required" or an address
+  bool explain = false;                   ///< tell as notices why these GPUs were chosen
 };
 
 struct CloneRequest {
@@ -42,6 +44,8 @@ struct SnapshotRequest {
   std::string vm;
   std::string name;                       ///< empty: "snap-N"
   std::string description;
+  bool memory = false;                    ///< RAM and device state too: a revert wakes the VM where it was
+  std::chrono::seconds timeout{60};       ///< with memory: of the guest's answer when its GPUs are taken out for the moment
 };
 
 struct RevertRequest {
@@ -61,6 +65,7 @@ struct StartRequest {
   std::string vm;
   WaitFor wait = WaitFor::ready;
   std::optional<std::chrono::seconds> timeout;
+  bool explain = false;                   ///< tell as notices why these GPUs were chosen
 };
 
 struct ExecRequest {

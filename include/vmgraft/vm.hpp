@@ -76,6 +76,9 @@ struct VmInfo : VmSummary {
   std::string console_log;              ///< path of the kept serial log
   std::vector<DiskInfo> disks;
   std::vector<NicInfo> networks;
+  std::vector<std::string> gpus;        ///< addresses of the host's GPUs that it holds now
+  std::vector<std::string> tuning_done;      ///< what was done for speed at its last start, while it runs
+  std::vector<std::string> tuning_not_done;  ///< what could not be, and why
   std::vector<SnapshotInfo> snapshot_tree;  ///< parents before children
   std::vector<std::string> notes;       ///< what is unusual: pending merges, networks mapped for a session ...
 };

@@ -67,6 +67,8 @@ class Host {
   // --- reading
   [[nodiscard]] virtual std::optional<std::string> read_file(const std::filesystem::path& path) = 0;
   [[nodiscard]] virtual std::optional<FileInfo> stat(const std::filesystem::path& path) = 0;  ///< of a link itself
+  /// What a symbolic link says; nothing when there is no link.
+  [[nodiscard]] virtual std::optional<std::string> read_link(const std::filesystem::path& path) = 0;
   /// Names in a folder, sorted; empty when there is none.
   [[nodiscard]] virtual std::vector<std::string> list_folder(const std::filesystem::path& path) = 0;
   [[nodiscard]] virtual std::string read_range(const std::filesystem::path& path, std::uint64_t offset, std::size_t most) = 0;
@@ -88,6 +90,15 @@ class Host {
   virtual void remove(const std::filesystem::path& path) = 0;
   virtual void set_mode(const std::filesystem::path& path, unsigned mode) = 0;
   virtual void set_owner(const std::filesystem::path& path, uid_t uid, gid_t gid) = 0;
+
+  // --- devices
+  /// Write to an attribute of sysfs, in a process of its own: the kernel may keep the writer for ever, and one that
+  /// cannot be killed. \throws Error other: errno's text; unreachable: not done by \p deadline, the helper is left behind.
+  virtual void write_attribute(const std::filesystem::path& path, std::string_view value,
+                               std::chrono::seconds deadline) = 0;
+  /// Reset PCI functions on vfio-pci together, by their bus or slot; every function that the reset touches must be among
+  /// them. In a process of its own, as above. Source: VFIO_DEVICE_PCI_HOT_RESET.
+  virtual void hot_reset(const std::vector<std::string>& addresses, std::chrono::seconds deadline) = 0;
 
   // --- programs
   [[nodiscard]] virtual CommandResult run(const Command& command) = 0;

@@ -84,7 +84,26 @@ posix::Fd open_for_change(const path& file, struct stat& facts, const std::strin
 
 // --- reading
 
-std::optional<std::string> LinuxHost::read_file(const path& file) {
+path LinuxHost::located(const path& file) const {
+  if (facts_root_.empty()) return file;
+  // Thousands of attributes are read: a path is taken apart only where it has to be.
+  const std::string whole = file.native().find("/.") == std::string::npos ? file.native() : file.lexically_normal().native();
+  for (const std::string_view top :
+       {"/sys", "/proc", "/dev", "/etc/vmgraft", "/etc/libvirt/hooks", "/run/vmgraft", "/lib/modules"}) {
+    // The whole name: "/system" is not below "/sys".
+    if (whole.starts_with(top) && (whole.size() == top.size() || whole[top.size()] == '/')) return facts_root_.native() + whole;
+  }
+  return file;
+}
+
+void LinuxHost::refuse_recorded() const {
+  if (facts_root_.empty()) return;
+  throw Error(Errc::usage, "a recorded host cannot be changed: its devices are read from '" +
+                               printable(facts_root_.native(), 4096) + "'");
+}
+
+std::optional<std::string> LinuxHost::read_file(const path& asked) {
+  const path file = located(asked);
   struct stat facts {};
   const posix::Fd fd = open_regular(file, facts, "read");
   if (!fd) {
@@ -112,7 +131,8 @@ std::optional<std::string> LinuxHost::read_file(const path& file) {
   return content;
 }
 
-std::optional<FileInfo> LinuxHost::stat(const path& file) {
+std::optional<FileInfo> LinuxHost::stat(const path& asked) {
+  const path file = located(asked);
   struct stat facts {};
   if (::lstat(file.c_str(), &facts) != 0) {
     if (is_absent(errno)) return std::nullopt;
@@ -130,7 +150,25 @@ std::optional<FileInfo> LinuxHost::stat(const path& file) {
   return info;
 }
 
-std::vector<std::string> LinuxHost::list_folder(const path& folder) {
+std::optional<std::string> LinuxHost::read_link(const path& asked) {
+  const path link = located(asked);
+  std::string target(256, '\0');
+  for (;;) {
+    const ssize_t length = ::readlink(link.c_str(), target.data(), target.size());
+    if (length < 0) {
+      if (is_absent(errno) || errno == EINVAL) return std::nullopt;  // EINVAL: there is something, but no link
+      posix::fail("read the link", link, errno);
+    }
+    if (static_cast<std::size_t>(length) < target.size()) {
+      target.resize(static_cast<std::size_t>(length));
+      return target;
+    }
+    target.resize(target.size() * 2);  // it may be cut off
+  }
+}
+
+std::vector<std::string> LinuxHost::list_folder(const path& asked) {
+  const path folder = located(asked);
   struct Closer {
     void operator()(DIR* dir) const { ::closedir(dir); }
   };
@@ -152,7 +190,8 @@ std::vector<std::string> LinuxHost::list_folder(const path& folder) {
   return names;
 }
 
-std::string LinuxHost::read_range(const path& file, std::uint64_t offset, std::size_t most) {
+std::string LinuxHost::read_range(const path& asked, std::uint64_t offset, std::size_t most) {
+  const path file = located(asked);
   struct stat facts {};
   const posix::Fd fd = open_regular(file, facts, "read");
   if (!fd) posix::fail("read", file, errno);

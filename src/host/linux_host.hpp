@@ -1,17 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <memory>
+#include <filesystem>
+#include <utility>
 
 #include "host/host.hpp"
 
 namespace vmgraft {
 
-/// The real host.
+/// The real host; or, where a recording is given, a host whose devices are those of the recording.
 class LinuxHost final : public Host {
  public:
+  /// \param facts_root  a folder with a recorded /sys, /proc, /dev, /etc/vmgraft, /etc/libvirt/hooks, /run/vmgraft or
+  ///                    /lib/modules, from which paths below those are then read (what a link says is given as it
+  ///                    stands). Its devices cannot be changed: write_attribute and hot_reset throw Error(usage).
+  ///                    Empty: the real host.
+  explicit LinuxHost(std::filesystem::path facts_root = {}) : facts_root_(std::move(facts_root)) {}
+
   std::optional<std::string> read_file(const std::filesystem::path& path) override;
   std::optional<FileInfo> stat(const std::filesystem::path& path) override;
+  std::optional<std::string> read_link(const std::filesystem::path& path) override;
   std::vector<std::string> list_folder(const std::filesystem::path& path) override;
   std::string read_range(const std::filesystem::path& path, std::uint64_t offset, std::size_t most) override;
   FreeSpace free_space(const std::filesystem::path& path) override;
@@ -25,8 +33,19 @@ class LinuxHost final : public Host {
   void remove(const std::filesystem::path& path) override;
   void set_mode(const std::filesystem::path& path, unsigned mode) override;
   void set_owner(const std::filesystem::path& path, uid_t uid, gid_t gid) override;
+  void write_attribute(const std::filesystem::path& path, std::string_view value,
+                       std::chrono::seconds deadline) override;
+  void hot_reset(const std::vector<std::string>& addresses, std::chrono::seconds deadline) override;
   CommandResult run(const Command& command) override;
   std::filesystem::path find_program(const std::string& name) override;
+
+ private:
+  /// Where a path that is read really stands.
+  [[nodiscard]] std::filesystem::path located(const std::filesystem::path& path) const;
+  /// \throws Error usage: the host is a recorded one.
+  void refuse_recorded() const;
+
+  std::filesystem::path facts_root_;
 };
 
 }  // namespace vmgraft

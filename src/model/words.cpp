@@ -3,6 +3,7 @@
 #include <string>
 
 #include <vmgraft/doctor.hpp>
+#include <vmgraft/gpu.hpp>
 #include <vmgraft/vm.hpp>
 
 namespace vmgraft {
@@ -45,6 +46,24 @@ std::string to_string(Health health) {
       return "warn";
     case Health::fail:
       return "fail";
+  }
+  return "unknown";
+}
+
+std::string to_string(GpuState state) {
+  switch (state) {
+    case GpuState::host:
+      return "host";
+    case GpuState::vfio:
+      return "vfio";
+    case GpuState::lent:
+      return "lent";
+    case GpuState::in_vm:
+      return "in_vm";
+    case GpuState::dirty:
+      return "dirty";
+    case GpuState::quarantined:
+      return "quarantined";
   }
   return "unknown";
 }

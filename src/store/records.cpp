@@ -101,6 +101,7 @@ SnapshotRecord read_snapshot(Fields& fields) {
   snapshot.disks = records_at<SnapshotDisk>(fields, "disks", read_snapshot_disk);
   snapshot.nvram = fields.flag("nvram");
   snapshot.tpm = fields.flag("tpm");
+  snapshot.memory = fields.flag("memory");
   return snapshot;
 }
 
@@ -150,7 +151,8 @@ Json to_json(const SnapshotRecord& snapshot) {
           {"description", snapshot.description},
           {"disks", std::move(disks)},
           {"nvram", snapshot.nvram},
-          {"tpm", snapshot.tpm}};
+          {"tpm", snapshot.tpm},
+          {"memory", snapshot.memory}};
 }
 
 }  // namespace

@@ -64,6 +64,7 @@ struct SnapshotRecord {
   std::vector<SnapshotDisk> disks;
   bool nvram = false;                ///< snapshots/<name>/nvram.fd is there
   bool tpm = false;                  ///< snapshots/<name>/tpm/ is there
+  bool memory = false;               ///< snapshots/<name>/memory is there
   friend bool operator==(const SnapshotRecord&, const SnapshotRecord&) = default;
 };
 

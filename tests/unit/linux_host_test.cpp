@@ -321,3 +321,62 @@ TEST_CASE("free space is told for a folder that is yet to be made as well") {
   CHECK(space.available <= space.total);
   CHECK(space.total == host.free_space(folder.path()).total);
 }
+
+TEST_CASE("a link is told as it stands, whatever its length, and what is no link is none") {
+  LinuxHost host;
+  const TempFolder folder;
+  const std::string target = "../" + std::string(200, 'a') + "/" + std::string(200, 'b');
+  fs::create_symlink("../../drivers/vfio-pci", folder / "driver");
+  fs::create_symlink(target, folder / "long");
+  host.write_file(folder / "file", "", 0644);
+  CHECK(host.read_link(folder / "driver") == "../../drivers/vfio-pci");
+  CHECK(host.read_link(folder / "long") == target);
+  CHECK_FALSE(host.read_link(folder / "file"));
+  CHECK_FALSE(host.read_link(folder.path()));
+  CHECK_FALSE(host.read_link(folder / "none"));
+  CHECK_FALSE(host.read_link(folder / "file/below"));
+}
+
+TEST_CASE("facts of a recorded host are read below its root, and all else from the host") {
+  const TempFolder folder;
+  const auto record = [&](const std::string& file, const std::string& text) {
+    fs::create_directories((folder / file).parent_path());
+    LinuxHost().write_file(folder / file, text, 0644);
+  };
+  for (const std::string top :
+       {"sys", "proc", "dev", "etc/vmgraft", "etc/libvirt/hooks", "run/vmgraft", "lib/modules"}) {
+    record(top + "/recorded", top);
+  }
+  record("system/recorded", "not asked for");
+  fs::create_symlink("../../devices/pci0000:40", folder / "sys/link");
+
+  LinuxHost host(folder.path());
+  for (const std::string top :
+       {"/sys", "/proc", "/dev", "/etc/vmgraft", "/etc/libvirt/hooks", "/run/vmgraft", "/lib/modules"}) {
+    INFO(top);
+    CHECK("/" + host.read_file(top + "/recorded").value_or("") == top);
+    CHECK(host.list_folder(top).front() == (top == "/sys" ? "link" : "recorded"));
+    CHECK(host.stat(top + "/recorded")->size == top.size() - 1);
+    CHECK("/" + host.read_range(top + "/recorded", 0, 100) == top);
+  }
+  CHECK(host.read_link("/sys/link") == "../../devices/pci0000:40");
+  CHECK_FALSE(host.read_file("/proc/self/stat"));
+  CHECK_FALSE(host.read_file("/sys/../etc/recorded"));
+  CHECK_FALSE(host.read_file("/system/recorded"));
+  CHECK(host.read_file(folder / "sys/recorded") == "sys");
+  host.write_file(folder / "own", "written", 0644);
+  CHECK(host.read_file(folder / "own") == "written");
+}
+
+TEST_CASE("the devices of a recorded host cannot be changed") {
+  const TempFolder folder;
+  LinuxHost().make_folder(folder / "sys", 0755);
+  LinuxHost().write_file(folder / "sys/reset", "", 0644);
+  LinuxHost host(folder.path());
+  const Error error = error_of([&] { host.write_attribute("/sys/reset", "1", std::chrono::seconds(60)); });
+  CHECK(error.code() == Errc::usage);
+  CHECK(std::string(error.what()) ==
+        "a recorded host cannot be changed: its devices are read from '" + folder.path().native() + "'");
+  CHECK(LinuxHost().read_file(folder / "sys/reset") == "");
+  CHECK(error_of([&] { host.hot_reset({"0000:41:00.0"}, std::chrono::seconds(60)); }).code() == Errc::usage);
+}
