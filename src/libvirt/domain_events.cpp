@@ -52,6 +52,16 @@ void on_block_job(virConnect*, virDomain*, const char* disk, int, int status, vo
   });
 }
 
+void on_device_removed(virConnect*, virDomain*, const char* alias, void* opaque) {
+  if (alias == nullptr) return;
+  tell(opaque, [&](State& state) { state.news.device_removed |= state.alias == alias; });
+}
+
+void on_device_removal_failed(virConnect*, virDomain*, const char* alias, void* opaque) {
+  if (alias == nullptr) return;
+  tell(opaque, [&](State& state) { state.news.device_refused |= state.alias == alias; });
+}
+
 }  // namespace
 
 DomainEvents::DomainEvents(const Connection& connection, virDomain* domain)
@@ -83,6 +93,15 @@ void DomainEvents::watch_block_job(const std::string& target) {
     state_->target = target;
   }
   watch(VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2, VIR_DOMAIN_EVENT_CALLBACK(on_block_job));
+}
+
+void DomainEvents::watch_device(const std::string& alias) {
+  {
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    state_->alias = alias;
+  }
+  watch(VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, VIR_DOMAIN_EVENT_CALLBACK(on_device_removed));
+  watch(VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, VIR_DOMAIN_EVENT_CALLBACK(on_device_removal_failed));
 }
 
 DomainNews DomainEvents::news() const {

@@ -20,6 +20,8 @@ namespace vmgraft {
 struct DomainNews {
   bool stopped = false;              ///< shut off or crashed
   unsigned agent_connects = 0;       ///< how often the guest agent's channel was connected
+  bool device_removed = false;       ///< the watched device left the domain
+  bool device_refused = false;       ///< the guest did not let the watched device go
   std::optional<int> block_job_end;  ///< virConnectDomainEventBlockJobStatus: COMPLETED, FAILED, CANCELED
 };
 
@@ -39,6 +41,8 @@ class DomainEvents {
   void watch_agent();
   /// Ends of jobs on the disk \p target ("vda").
   void watch_block_job(const std::string& target);
+  /// What becomes of the device of that alias.
+  void watch_device(const std::string& alias);
 
   [[nodiscard]] DomainNews news() const;
   /// Until \p is_enough says so of the news. \throws Error unreachable: the connection is gone.
@@ -51,6 +55,7 @@ class DomainEvents {
     std::condition_variable changed;
     DomainNews news;
     std::string target;
+    std::string alias;
   };
 
  private:

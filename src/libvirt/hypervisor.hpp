@@ -43,7 +43,14 @@ struct OverlayTarget {
   bool own_label = false;  ///< file access is set by us: libvirt must not relabel it
 };
 
+/// Whether libvirt checks a definition by its schema, which costs it some 12 ms: what it told us itself, with other names
+/// and paths in it, it need not.
+enum class Schema { checked, known };
+
 enum class FreezeOutcome { frozen, no_agent, failed };
+
+/// What a guest answered to a request to let a device go.
+enum class DetachOutcome { removed, refused, timed_out, interrupted, vm_gone };
 
 /// Where a stop or agent event is waited for.
 enum class WaitOutcome { happened, timed_out, interrupted, vm_gone };
@@ -71,12 +78,15 @@ class Hypervisor {
   [[nodiscard]] virtual std::optional<DomainState> find_by_uuid(const std::string& uuid) = 0;
   /// \param inactive  the persistent definition, else the live one. Secrets are never included.
   [[nodiscard]] virtual std::string domain_xml(const std::string& uuid, bool inactive) = 0;
-  /// Define or redefine, validated by libvirt's schema. Source: virDomainDefineXMLFlags(VALIDATE).
-  virtual void define(const std::string& xml) = 0;
+  /// Define or redefine. Source: virDomainDefineXMLFlags, with VALIDATE where the schema is to be asked.
+  virtual void define(const std::string& xml, Schema schema) = 0;
   /// Remove the definition of a shut off domain, with its NVRAM record and, where \p keep_tpm is false, its TPM state.
   /// Absent is fine.
   virtual void undefine(const std::string& uuid, bool keep_tpm) = 0;
   virtual void start(const std::string& uuid) = 0;
+  /// Start a defined, shut off domain by another definition, for this run alone: its own is what it has again afterwards.
+  /// Source: virDomainCreateXML(VALIDATE).
+  virtual void start_as(const std::string& xml) = 0;
   /// Power off at once. Not running is fine.
   virtual void power_off(const std::string& uuid) = 0;
   /// Ask the guest: through the agent when it is connected, else ACPI.
@@ -96,6 +106,25 @@ class Hypervisor {
   ///                interrupted: the job was cancelled; what was copied stays and is harmless.
   virtual void pull_into_active(const std::string& uuid, const std::string& target, const std::string& base,
                                 const std::atomic<bool>* interrupted) = 0;
+
+  // --- devices of a running domain
+  /// Plug in a device for this run. Source: virDomainAttachDeviceFlags(LIVE).
+  virtual void attach_device(const std::string& uuid, const std::string& xml) = 0;
+  /// Ask the guest to let the device go, and wait for its answer. Source: virDomainDetachDeviceAlias, DEVICE_REMOVED and
+  /// DEVICE_REMOVAL_FAILED. A device that is not there (any more) is removed.
+  virtual DetachOutcome detach_device(const std::string& uuid, const std::string& alias, std::chrono::milliseconds timeout,
+                                      const std::atomic<bool>* interrupted) = 0;
+
+  // --- memory of a running domain
+  /// Write its memory and device state to \p file and switch its disks to their overlays, all of one instant; it runs on
+  /// afterwards. \p file must not exist; it is gone when this fails. Source: virDomainSnapshotCreateXML with <memory>.
+  virtual void save_memory(const std::string& uuid, const std::string& file, const std::vector<OverlayTarget>& disks,
+                           const std::vector<std::string>& untouched_targets) = 0;
+  /// The definition inside such a file. Source: virDomainSaveImageGetXMLDesc.
+  [[nodiscard]] virtual std::string saved_memory_xml(const std::string& file) = 0;
+  /// Start the shut off domain from such a file; only paths in \p xml may differ from what is inside.
+  /// Source: virDomainRestoreFlags(RUNNING).
+  virtual void restore_memory(const std::string& file, const std::string& xml) = 0;
 
   // --- waiting, by event
   virtual WaitOutcome wait_shut_off(const std::string& uuid, std::chrono::milliseconds timeout,

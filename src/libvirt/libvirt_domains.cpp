@@ -78,13 +78,27 @@ bool is_running_now(virDomain* domain) noexcept {
   return virDomainGetState(domain, &state, nullptr, 0) == 0 && !is_off(state);
 }
 
-// The system call's errno that libvirt passes on, 0 when the failure was none.
+}  // namespace
+
 int errno_of_last_error() {
   const virError* error = virGetLastError();
   return error != nullptr && error->code == VIR_ERR_SYSTEM_ERROR ? error->int1 : 0;
 }
 
-}  // namespace
+Error start_error(LibvirtCause cause, int system_error, const std::string& act) {
+  if (system_error != EACCES && system_error != EPERM) return to_error(std::move(cause), act);
+  Error error(Errc::host_unfit, fmt::format("cannot {}: {}", act, cause.message),
+              "QEMU's user must reach the file: run vmgraft doctor");
+  error.set_libvirt(std::move(cause));
+  return error;
+}
+
+Error not_running(virDomain* domain, const std::string& act, LibvirtCause cause) {
+  Error error(Errc::conflict, fmt::format("cannot {}: the VM does not run", act),
+              fmt::format("vmgraft start {}", virDomainGetName(domain)));
+  error.set_libvirt(std::move(cause));
+  return error;
+}
 
 int state_of(virDomain* domain) {
   int state = 0;
@@ -107,6 +121,7 @@ DomainHandle LibvirtHypervisor::domain(const std::string& uuid) {
 }
 
 HypervisorInfo LibvirtHypervisor::info() {
+  if (info_) return *info_;
   HypervisorInfo info;
   const TextHandle uri(checked(virConnectGetURI(connection_.get()), "ask libvirt for its address"));
   info.uri = uri.get();
@@ -120,6 +135,7 @@ HypervisorInfo LibvirtHypervisor::info() {
   // Fails where no emulator is installed: the version stays 0.
   if (virConnectGetVersion(connection_.get(), &version) == 0)
     info.hypervisor_version = static_cast<std::uint32_t>(version);
+  info_ = info;
   return info;
 }
 
@@ -188,8 +204,8 @@ std::string LibvirtHypervisor::domain_xml(const std::string& uuid, bool inactive
   return TextHandle(checked(virDomainGetXMLDesc(handle.get(), flags), "read the definition of", handle.get())).get();
 }
 
-void LibvirtHypervisor::define(const std::string& xml) {
-  const DomainHandle made(virDomainDefineXMLFlags(connection_.get(), xml.c_str(), VIR_DOMAIN_DEFINE_VALIDATE));
+void LibvirtHypervisor::define(const std::string& xml, Schema schema) {
+  const DomainHandle made(virDomainDefineXMLFlags(connection_.get(), xml.c_str(), schema == Schema::checked ? VIR_DOMAIN_DEFINE_VALIDATE : 0));
   if (made) return;
   LibvirtCause cause = last_cause();
   // "Already there with another UUID" and "... another name" are this code of this part; a bad definition has codes of
@@ -239,17 +255,19 @@ void LibvirtHypervisor::start(const std::string& uuid) {
   if (virDomainCreateWithFlags(handle.get(), 0) == 0) return;
   const int system_error = errno_of_last_error();
   LibvirtCause cause = last_cause();
-  const std::string act = "start " + called(handle.get());
-  if (system_error == EACCES || system_error == EPERM) {
-    Error error(Errc::host_unfit, fmt::format("cannot {}: {}", act, cause.message),
-                "QEMU's user must reach the file: run vmgraft doctor");
-    throw error.set_libvirt(std::move(cause));
-  }
-  if (is_running_now(handle.get())) {
+  if (system_error == 0 && is_running_now(handle.get())) {
     Error error(Errc::conflict, called(handle.get()) + " is running already");
     throw error.set_libvirt(std::move(cause));
   }
-  throw to_error(std::move(cause), act);
+  throw start_error(std::move(cause), system_error, "start " + called(handle.get()));
+}
+
+void LibvirtHypervisor::start_as(const std::string& xml) {
+  // The definition of a domain that is defined stays beside the live one, which is gone when the domain ends.
+  const DomainHandle started(virDomainCreateXML(connection_.get(), xml.c_str(), VIR_DOMAIN_START_VALIDATE));
+  if (started) return;
+  const int system_error = errno_of_last_error();
+  throw start_error(last_cause(), system_error, "start the VM");
 }
 
 void LibvirtHypervisor::power_off(const std::string& uuid) {

@@ -10,16 +10,16 @@
 #include "libvirt/libvirt_hypervisor_impl.hpp"
 
 namespace vmgraft {
-namespace {
 
-/// Off, or no longer there.
-bool has_stopped(virDomain* handle) {
+bool has_stopped(virDomain* domain) {
   int state = 0;
-  if (virDomainGetState(handle, &state, nullptr, 0) == 0) return is_off(state);
+  if (virDomainGetState(domain, &state, nullptr, 0) == 0) return is_off(state);
   LibvirtCause cause = last_cause();
   if (cause.code == VIR_ERR_NO_DOMAIN) return true;
-  throw to_error(std::move(cause), "read the state of " + called(handle));
+  throw to_error(std::move(cause), "read the state of " + called(domain));
 }
+
+namespace {
 
 /// Whether the agent answers. libvirt first makes sure that it does (guest-sync, at most 5 s); without a connected
 /// agent this fails at once.

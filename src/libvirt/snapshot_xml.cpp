@@ -48,8 +48,11 @@ std::string escape_attribute(std::string_view text) {
   return out;
 }
 
-std::string overlay_snapshot_xml(const std::vector<OverlayTarget>& disks, const std::vector<std::string>& untouched) {
-  std::string xml = "<domainsnapshot>\n  <disks>\n";
+namespace {
+
+/// The list of disks, and the end of the document.
+std::string disks_xml(const std::vector<OverlayTarget>& disks, const std::vector<std::string>& untouched) {
+  std::string xml = "  <disks>\n";
   for (const OverlayTarget& disk : disks) {
     xml += fmt::format("    <disk name='{}' snapshot='external' type='file'>\n      <driver type='qcow2'/>\n",
                        escape_attribute(disk.target));
@@ -64,6 +67,18 @@ std::string overlay_snapshot_xml(const std::vector<OverlayTarget>& disks, const 
     xml += fmt::format("    <disk name='{}' snapshot='no'/>\n", escape_attribute(target));
   }
   return xml + "  </disks>\n</domainsnapshot>\n";
+}
+
+}  // namespace
+
+std::string overlay_snapshot_xml(const std::vector<OverlayTarget>& disks, const std::vector<std::string>& untouched) {
+  return "<domainsnapshot>\n" + disks_xml(disks, untouched);
+}
+
+std::string memory_snapshot_xml(const std::string& file, const std::vector<OverlayTarget>& disks,
+                                const std::vector<std::string>& untouched) {
+  return fmt::format("<domainsnapshot>\n  <memory snapshot='external' file='{}'/>\n", escape_attribute(file)) +
+         disks_xml(disks, untouched);
 }
 
 }  // namespace vmgraft

@@ -19,4 +19,8 @@ namespace vmgraft {
 [[nodiscard]] std::string overlay_snapshot_xml(const std::vector<OverlayTarget>& disks,
                                                const std::vector<std::string>& untouched);
 
+/// The same with the memory of the domain, which goes to \p file.
+[[nodiscard]] std::string memory_snapshot_xml(const std::string& file, const std::vector<OverlayTarget>& disks,
+                                              const std::vector<std::string>& untouched);
+
 }  // namespace vmgraft

@@ -98,9 +98,21 @@ class FakeAgent final : public Hypervisor {
   std::optional<DomainState> find_by_name(const std::string&) override { not_modelled(); }
   std::optional<DomainState> find_by_uuid(const std::string&) override { not_modelled(); }
   std::string domain_xml(const std::string&, bool) override { not_modelled(); }
-  void define(const std::string&) override { not_modelled(); }
+  void define(const std::string&, Schema) override { not_modelled(); }
   void undefine(const std::string&, bool) override { not_modelled(); }
   void start(const std::string&) override { not_modelled(); }
+  void start_as(const std::string&) override { not_modelled(); }
+  void attach_device(const std::string&, const std::string&) override { not_modelled(); }
+  DetachOutcome detach_device(const std::string&, const std::string&, std::chrono::milliseconds,
+                              const std::atomic<bool>*) override {
+    not_modelled();
+  }
+  void save_memory(const std::string&, const std::string&, const std::vector<OverlayTarget>&,
+                   const std::vector<std::string>&) override {
+    not_modelled();
+  }
+  std::string saved_memory_xml(const std::string&) override { not_modelled(); }
+  void restore_memory(const std::string&, const std::string&) override { not_modelled(); }
   void power_off(const std::string&) override { not_modelled(); }
   void request_shutdown(const std::string&) override { not_modelled(); }
   FreezeOutcome freeze(const std::string&, std::string&) override { not_modelled(); }

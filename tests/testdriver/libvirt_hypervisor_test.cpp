@@ -83,26 +83,26 @@ TEST_CASE("a connection says where it leads") {
 
 TEST_CASE("a definition can be made, read, replaced and removed") {
   const TestDriver driver;
-  driver->define(domain_xml("new", kNone));
+  driver->define(domain_xml("new", kNone), Schema::checked);
   REQUIRE(driver->find_by_name("new"));
   CHECK(driver->find_by_name("new")->state == VmState::shut_off);
   CHECK(driver->domain_xml(kNone, true).find("<name>new</name>") != std::string::npos);
-  driver->define(domain_xml("new", kNone));
+  driver->define(domain_xml("new", kNone), Schema::checked);
   driver->undefine(kNone, false);
   CHECK_FALSE(driver->find_by_uuid(kNone));
   driver->undefine(kNone, false);  // absent is fine
-  driver->define(domain_xml("new", kNone));
+  driver->define(domain_xml("new", kNone), Schema::checked);
   driver->undefine(kNone, true);
   CHECK_FALSE(driver->find_by_uuid(kNone));
 }
 
 TEST_CASE("a taken name is a conflict, and what libvirt's schema does not know is refused") {
   const TestDriver driver;
-  CHECK(error_of([&] { driver->define(domain_xml("on", kNone)); }).code() == Errc::conflict);
+  CHECK(error_of([&] { driver->define(domain_xml("on", kNone), Schema::checked); }).code() == Errc::conflict);
   CHECK_FALSE(driver->find_by_uuid(kNone));
   std::string misspelt = domain_xml("new", kNone);
   misspelt.replace(misspelt.find("<os>"), 4, "<memorry>1</memorry><os>");
-  CHECK(error_of([&] { driver->define(misspelt); }).code() == Errc::other);
+  CHECK(error_of([&] { driver->define(misspelt, Schema::checked); }).code() == Errc::other);
   CHECK_FALSE(driver->find_by_uuid(kNone));
 }
 
@@ -129,6 +129,67 @@ TEST_CASE("an act on a domain that is not there is not_found") {
   CHECK(error_of([&] { static_cast<void>(driver->wait_shut_off(kNone, seconds(1), nullptr)); }).code() ==
         Errc::not_found);
   CHECK(error_of([&] { driver->switch_to_overlays(kNone, {{"vda", "/x", false}}, {}); }).code() == Errc::not_found);
+}
+
+TEST_CASE("a VM is started by another definition for one run, and has its own again afterwards") {
+  const TestDriver driver;
+  std::string other = domain_xml("off", kOff);
+  other.replace(other.find("65536"), 5, "32768");
+  driver->start_as(other);
+  CHECK(driver->find_by_uuid(kOff)->state == VmState::running);
+  CHECK(driver->find_by_uuid(kOff)->persistent);
+  CHECK(driver->domain_xml(kOff, false).find(">32768</memory>") != std::string::npos);
+  CHECK(driver->domain_xml(kOff, true).find(">65536</memory>") != std::string::npos);
+  CHECK(error_of([&] { driver->start_as(other); }).code() == Errc::conflict);
+  driver->power_off(kOff);
+  CHECK(driver->find_by_uuid(kOff)->state == VmState::shut_off);
+  CHECK(driver->domain_xml(kOff, false).find(">65536</memory>") != std::string::npos);
+}
+
+TEST_CASE("a definition that libvirt's schema does not know starts nothing") {
+  const TestDriver driver;
+  std::string misspelt = domain_xml("off", kOff);
+  misspelt.replace(misspelt.find("<os>"), 4, "<memorry>1</memorry><os>");
+  CHECK(error_of([&] { driver->start_as(misspelt); }).code() == Errc::other);
+  CHECK(driver->find_by_uuid(kOff)->state == VmState::shut_off);
+}
+
+TEST_CASE("a device that the VM has not is let go at once, and a VM that is off holds none") {
+  const TestDriver driver;
+  CHECK(driver->detach_device(kOn, "ua-x", seconds(60), nullptr) == DetachOutcome::removed);
+  CHECK(driver->detach_device(kOff, "ua-x", seconds(60), nullptr) == DetachOutcome::vm_gone);
+  CHECK(error_of([&] { static_cast<void>(driver->detach_device(kNone, "ua-x", seconds(60), nullptr)); }).code() ==
+        Errc::not_found);
+}
+
+TEST_CASE("memory is saved to a new file only, and a failed save leaves none") {
+  const TestDriver driver;
+  const TempFolder folder;
+  const std::string file = folder / "memory";
+  std::ofstream(file) << "kept";
+  const Error taken = error_of([&] { driver->save_memory(kOn, file, {}, {}); });
+  CHECK(taken.code() == Errc::conflict);
+  CHECK(std::string(taken.what()) == "cannot save the memory of VM 'on' to '" + file + "': the file exists already");
+  CHECK(std::filesystem::file_size(file) == 4);
+  std::filesystem::remove(file);
+  CHECK(error_of([&] { driver->save_memory(kNone, file, {}, {}); }).code() == Errc::not_found);
+  static_cast<void>(error_of([&] { driver->save_memory(kOn, file, {}, {}); }));  // the test driver saves no memory
+  const Error off = error_of([&] { driver->save_memory(kOff, file, {}, {}); });
+  CHECK(off.code() == Errc::conflict);
+  CHECK(std::string(off.what()) == "cannot save the memory of VM 'off' to '" + file + "': the VM does not run");
+  CHECK(off.hint() == "vmgraft start off");
+  CHECK_FALSE(std::filesystem::exists(file));
+}
+
+TEST_CASE("what is not there is not saved memory") {
+  const TestDriver driver;
+  const TempFolder folder;
+  const std::string file = folder / "none";
+  CHECK(std::string(error_of([&] { static_cast<void>(driver->saved_memory_xml(file)); }).what())
+            .starts_with("cannot read the definition in the saved memory '" + file + "': "));
+  CHECK(std::string(error_of([&] { driver->restore_memory(file, domain_xml("off", kOff)); }).what())
+            .starts_with("cannot start the VM from the saved memory '" + file + "': "));
+  CHECK(driver->find_by_uuid(kOff)->state == VmState::shut_off);
 }
 
 TEST_CASE("waiting for the stop ends at once when the domain is off already") {

@@ -35,9 +35,21 @@ class AskedHypervisor final : public Hypervisor {
   std::optional<DomainState> find_by_name(const std::string&) override { not_asked(); }
   std::optional<DomainState> find_by_uuid(const std::string&) override { not_asked(); }
   std::string domain_xml(const std::string&, bool) override { not_asked(); }
-  void define(const std::string&) override { not_asked(); }
+  void define(const std::string&, Schema) override { not_asked(); }
   void undefine(const std::string&, bool) override { not_asked(); }
   void start(const std::string&) override { not_asked(); }
+  void start_as(const std::string&) override { not_asked(); }
+  void attach_device(const std::string&, const std::string&) override { not_asked(); }
+  DetachOutcome detach_device(const std::string&, const std::string&, std::chrono::milliseconds,
+                              const std::atomic<bool>*) override {
+    not_asked();
+  }
+  void save_memory(const std::string&, const std::string&, const std::vector<OverlayTarget>&,
+                   const std::vector<std::string>&) override {
+    not_asked();
+  }
+  std::string saved_memory_xml(const std::string&) override { not_asked(); }
+  void restore_memory(const std::string&, const std::string&) override { not_asked(); }
   void power_off(const std::string&) override { not_asked(); }
   void request_shutdown(const std::string&) override { not_asked(); }
   FreezeOutcome freeze(const std::string&, std::string&) override { not_asked(); }

@@ -27,6 +27,20 @@ TEST_CASE("an overlay snapshot names the switched disks with their files and the
         "</domainsnapshot>\n");
 }
 
+TEST_CASE("a memory snapshot names its file besides the disks") {
+  CHECK(memory_snapshot_xml("/s/a & b/memory", {{"vda", "/s/layers/b.qcow2", false}}, {"sda"}) ==
+        "<domainsnapshot>\n"
+        "  <memory snapshot='external' file='/s/a &amp; b/memory'/>\n"
+        "  <disks>\n"
+        "    <disk name='vda' snapshot='external' type='file'>\n"
+        "      <driver type='qcow2'/>\n"
+        "      <source file='/s/layers/b.qcow2'/>\n"
+        "    </disk>\n"
+        "    <disk name='sda' snapshot='no'/>\n"
+        "  </disks>\n"
+        "</domainsnapshot>\n");
+}
+
 TEST_CASE("an attribute keeps every character that XML can hold") {
   CHECK(escape_attribute("a&b <c> 'd' \"e\"") == "a&amp;b &lt;c&gt; &apos;d&apos; &quot;e&quot;");
   CHECK(escape_attribute("t\tn\nr\r") == "t&#9;n&#10;r&#13;");
