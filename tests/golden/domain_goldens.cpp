@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "golden/domain_goldens.hpp"
 
+#include "domain/placement.hpp"
+#include "gpu/choose.hpp"
+#include "gpu/place.hpp"
+#include "support/recorded_host.hpp"
 #include "support/source_tree.hpp"
 
 using namespace vmgraft;
@@ -81,6 +85,28 @@ DomainConfig hostile_config() {
   return config;
 }
 
+GpuFacts gpu_facts(FakeHost host) {
+  GpuFacts facts;
+  facts.devices = read_devices(host, read_gpu_config(host, kGpuConfigFile));
+  facts.settings = read_settings(host);
+  facts.use = read_use(host, facts.devices, facts.devices.gpus);
+  facts.gpus = find_gpus(facts.devices, {}, {});
+  return facts;
+}
+
+/// A VM of template gpu-train, as it is started on a recorded host with that many of its GPUs.
+std::string gpu_train(const std::string& host, unsigned gpus) {
+  VmSpec spec;
+  spec.cpus = 16;
+  spec.memory = std::uint64_t{64} << 30;
+  spec.firmware = Firmware::uefi;
+  spec.disks = {{"root", "debian-12", std::uint64_t{60} << 30, true}, {"scratch", "", std::uint64_t{500} << 30, false}};
+  spec.gpus = {{gpus, "", "", NumaPolicy::preferred, GpuKind::gpu}};
+  const GpuFacts facts = gpu_facts(recorded_host(host));
+  const Placement placement = place(facts, choose_gpus(facts, spec, {}), spec, {true, 9'000'000, false});
+  return with_placement(read_text(source_path("tests/data/domain/gpu_train_inactive.xml")), placement);
+}
+
 }  // namespace
 
 DomainConfig dev_config() {
@@ -126,5 +152,7 @@ std::vector<DomainGolden> domain_goldens() {
       {"clone_of_edited", clone_domain_xml(recorded("edited.xml"), dev_clone())},
       {"other_disk_paths",
        with_disk_paths(recorded("dev_inactive.xml"), {{"vda", "/var/lib/vmgraft/layers/<&>.qcow2"}})},
+      {"gpu_train_two_sockets", gpu_train("pcie-2socket", 1)},
+      {"gpu_train_eight_gpus", gpu_train("sxm-8gpu", 8)},
   };
 }

@@ -57,6 +57,11 @@ FakeHost& FakeHost::operator=(const FakeHost& other) {
   nodes_ = other.nodes_;
   next_node_ = other.next_node_;
   programs_ = other.programs_;
+  own_drivers_ = other.own_drivers_;
+  possible_vfs_ = other.possible_vfs_;
+  first_methods_ = other.first_methods_;
+  hanging_ = other.hanging_;
+  breaking_ = other.breaking_;
   space_ = other.space_;
   calls_ = other.calls_;
   effects_ = other.effects_;
@@ -162,13 +167,37 @@ void FakeHost::effect(const std::string& call, const path& file, const std::func
   }
 }
 
+std::string FakeHost::followed(const path& file, bool last_too) const {
+  std::string name = spelled(file);
+  for (int links = 0; links < 40; ++links) {
+    bool is_plain = true;
+    for (std::size_t end = name.find('/', 1); is_plain && (last_too || end != std::string::npos);
+         end = name.find('/', end + 1)) {
+      const auto found = names_.find(name.substr(0, end));
+      if (found != names_.end() && nodes_.at(found->second).kind == Node::Kind::link) {
+        const path target = path(found->first).parent_path() / nodes_.at(found->second).target;
+        name = spelled(target.native() + (end == std::string::npos ? "" : name.substr(end)));
+        is_plain = false;
+      }
+      if (end == std::string::npos) break;
+    }
+    if (is_plain) return name;
+  }
+  throw std::logic_error("FakeHost: links in a circle: '" + file.native() + "'");
+}
+
+std::string FakeHost::located(const path& file) const {
+  std::string name = spelled(file);
+  return names_.contains(name) ? name : followed(file, false);
+}
+
 const FakeHost::Node* FakeHost::find(const path& file) const {
-  const auto found = names_.find(spelled(file));
+  const auto found = names_.find(located(file));
   return found == names_.end() ? nullptr : &nodes_.at(found->second);
 }
 
 FakeHost::Node& FakeHost::must_find(const path& file, const std::string& doing) {
-  const auto found = names_.find(spelled(file));
+  const auto found = names_.find(located(file));
   if (found == names_.end()) posix::fail(doing, file, ENOENT);
   return nodes_.at(found->second);
 }
@@ -208,7 +237,7 @@ std::optional<std::string> FakeHost::read_file(const path& file) {
   const Node* node = find(file);
   if (node == nullptr) return std::nullopt;
   if (node->kind == Node::Kind::folder) posix::fail("read", file, EISDIR);
-  if (node->kind == Node::Kind::link) return read_file(path(spelled(file)).parent_path() / node->target);
+  if (node->kind == Node::Kind::link) return read_file(followed(file, true));
   if (node->size > kMostRead) throw std::logic_error("FakeHost: read_file of a large file: '" + file.native() + "'");
   return node->bytes(0, static_cast<std::size_t>(node->size));
 }
@@ -228,9 +257,16 @@ std::optional<FileInfo> FakeHost::stat(const path& file) {
                   node->kind == Node::Kind::link};
 }
 
+std::optional<std::string> FakeHost::read_link(const path& link) {
+  require_alive();
+  const Node* node = find(link);
+  if (node == nullptr || node->kind != Node::Kind::link) return std::nullopt;
+  return node->target;
+}
+
 std::vector<std::string> FakeHost::list_folder(const path& folder) {
   require_alive();
-  const std::string above = spelled(folder);
+  const std::string above = followed(folder, true);
   std::vector<std::string> names;
   for (const std::string& name : below(above)) {
     const path child(name);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,28 @@ class FakeHost final : public Host {
   void add_program(const std::string& name, Program program);
   void set_free_space(FreeSpace space) { space_ = space; }
 
+  // --- making PCI functions, as sysfs shows them: no effects. Written to by write_attribute, they do as a kernel does.
+  // What the model does not have is written by add_file below pci_folder().
+  /// A function in an IOMMU group of that number, below \p bridges, without a driver; vfio-pci is loaded. It has class,
+  /// vendor, device, config, numa_node, power_state, driver_override, reset and reset_method ("flr bus").
+  void add_pci_function(const std::string& address, unsigned group,
+                        const std::string& bridges = "pci0000:40/0000:40:01.0");
+  /// The function's own driver: loaded, bound now when it has no other, and bound by drivers_probe without an override.
+  void add_pci_driver(const std::string& address, const std::string& driver);
+  /// A VF that writing to sriov_numvfs of \p physical makes: the first one declared is virtfn0.
+  /// \param driver  its own; empty: none
+  void add_virtual_function(const std::string& physical, const std::string& address, unsigned group,
+                            const std::string& driver);
+  void add_mdev_type(const std::string& address, const std::string& type, unsigned instances);
+  /// Where its attributes are: "/sys/devices/pci0000:40/0000:40:01.0/0000:41:00.0".
+  [[nodiscard]] std::string pci_folder(const std::string& address) const;
+  /// Name of the driver that the function has now; empty: none.
+  [[nodiscard]] std::string pci_driver(const std::string& address) const;
+  /// Writing there never comes back: write_attribute throws Error(unreachable), and nothing changes.
+  void hang_on(const std::filesystem::path& path) { hanging_.insert(path.native()); }
+  /// The next reset of the function succeeds and leaves it dead: its config space reads 0xff.
+  void break_at_reset(const std::string& address) { breaking_.insert(address); }
+
   // --- faults, by the number of the effect counted from the start or the last reset(): the first is 1
   /// That effect fails as on a full disk and changes nothing; those after it work.
   void fail_at(std::size_t effect) { fail_at_ = effect; }
@@ -58,6 +81,7 @@ class FakeHost final : public Host {
   // --- Host
   std::optional<std::string> read_file(const std::filesystem::path& path) override;
   std::optional<FileInfo> stat(const std::filesystem::path& path) override;
+  std::optional<std::string> read_link(const std::filesystem::path& path) override;
   std::vector<std::string> list_folder(const std::filesystem::path& path) override;
   std::string read_range(const std::filesystem::path& path, std::uint64_t offset, std::size_t most) override;
   FreeSpace free_space(const std::filesystem::path& path) override;
@@ -71,6 +95,9 @@ class FakeHost final : public Host {
   void remove(const std::filesystem::path& path) override;
   void set_mode(const std::filesystem::path& path, unsigned mode) override;
   void set_owner(const std::filesystem::path& path, uid_t uid, gid_t gid) override;
+  void write_attribute(const std::filesystem::path& path, std::string_view value,
+                       std::chrono::seconds deadline) override;
+  void hot_reset(const std::vector<std::string>& addresses, std::chrono::seconds deadline) override;
   CommandResult run(const Command& command) override;
   std::filesystem::path find_program(const std::string& name) override;
 
@@ -89,6 +116,33 @@ class FakeHost final : public Host {
 
   void require_alive() const;
   void effect(const std::string& call, const std::filesystem::path& path, const std::function<void()>& act);
+  /// \p path with every link followed: those on the way, and the last name when \p last_too.
+  [[nodiscard]] std::string followed(const std::filesystem::path& path, bool last_too) const;
+  /// The name it has in names_: as it is given, else with the links on the way followed.
+  [[nodiscard]] std::string located(const std::filesystem::path& path) const;
+
+  // PCI: fake_host_pci.cpp
+  struct VirtualFunction {
+    std::string address;
+    unsigned group = 0;
+  };
+  [[nodiscard]] std::string text(const std::string& file) const;
+  void set_text(const std::string& file, const std::string& content);
+  void change_attribute(const std::filesystem::path& path, const std::string& value);
+  bool change_of_device(const std::string& folder, const std::string& name, const std::string& value,
+                        const std::function<void(int)>& refuse);
+  void set_reset_methods(const std::string& folder, const std::string& value, const std::function<void(int)>& refuse);
+  [[nodiscard]] std::vector<std::string> group_members(const std::string& group) const;
+  [[nodiscard]] std::string group_of(const std::string& address) const;
+  void bind(const std::string& address, const std::string& driver);
+  void unbind(const std::string& address);
+  void probe(const std::string& address);
+  void remove_pci_function(const std::string& address);
+  void set_vfs(const std::string& physical, const std::string& value, const std::function<void(int)>& refuse);
+  void create_mdev(const std::string& type_folder, const std::string& uuid, const std::function<void(int)>& refuse);
+  void remove_mdev(const std::string& folder);
+  void was_reset(const std::string& address);
+
   [[nodiscard]] const Node* find(const std::filesystem::path& path) const;
   Node& must_find(const std::filesystem::path& path, const std::string& doing);
   void require_parent(const std::filesystem::path& path, const std::string& doing) const;
@@ -100,6 +154,11 @@ class FakeHost final : public Host {
   std::map<std::size_t, Node> nodes_;
   std::size_t next_node_ = 0;
   std::map<std::string, Program> programs_;
+  std::map<std::string, std::string> own_drivers_;                   ///< function to the driver made for it
+  std::map<std::string, std::vector<VirtualFunction>> possible_vfs_; ///< by physical function
+  std::map<std::string, std::string> first_methods_;                 ///< reset_method before it was written, by folder
+  std::set<std::string> hanging_;
+  std::set<std::string> breaking_;
   FreeSpace space_{std::uint64_t{100} << 30, std::uint64_t{200} << 30};
   std::vector<std::string> calls_;
   std::size_t effects_ = 0;

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <vmgraft/gpu.hpp>
+
+#include "gpu/gpu.hpp"
+#include "model/vm_spec.hpp"
+
+namespace vmgraft {
+
+/// What rows that depend on the VM need to know. Absent spec: such rows are left out.
+struct CheckFor {
+  const VmSpec* spec = nullptr;
+  std::string vm_uuid;                 ///< the VM that asks: its own hold on a GPU is no hindrance; empty: a new one
+  std::vector<std::string> together;   ///< the GPUs that the VM is to get, this one included; empty: this one alone
+  bool force_console = false;
+  /// How the VM gets it. vf or mdev of a GPU that is no VF itself: the GPU stays on its host driver, which makes the
+  /// part that the VM gets, so rows of its group and of its driver are left out.
+  GpuKind kind = GpuKind::gpu;
+};
+
+// One row for each row of the list of failures in vmgraft-gpu(7) that can be known beforehand. Pure.
+
+/// Rows of the host as a whole, their address empty: IOMMU, vfio, unsafe interrupts, ACS override, hooks, lockdown ...
+[[nodiscard]] std::vector<GpuCheck> check_host(const GpuFacts& facts);
+/// Rows of one GPU.
+[[nodiscard]] std::vector<GpuCheck> check_gpu(const GpuFacts& facts, const Gpu& gpu, const CheckFor& wanted);
+
+/// Every failing row as one Error(host_unfit, or conflict when all that fails is another holder), the first as its
+/// message "GPU 0000:41:00.0: <seen> [id]", its remedy as the hint, the rest as context. Nothing when none fails.
+void refuse_failures(const std::vector<GpuCheck>& rows);
+
+}  // namespace vmgraft

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gpu/check_rows.hpp"
+#include "model/names.hpp"
+
+namespace vmgraft {
+namespace {
+
+void check_vfio(CheckRows& rows, const GpuFacts& facts) {
+  const HostSettings& host = facts.settings;
+  if (facts.devices.has_iommu)
+    rows.ok(CheckId::no_iommu, std::to_string(facts.devices.groups.size()) + " IOMMU groups");
+  else
+    rows.fail(CheckId::no_iommu, "the kernel has no IOMMU groups, so no device can be given to a VM",
+              "switch on VT-d or AMD-Vi (IOMMU) in the firmware setup; on Intel boot with intel_iommu=on");
+  if (host.has_vfio)
+    rows.ok(CheckId::no_vfio, "vfio-pci is there for kernel " + printable(host.kernel));
+  else
+    rows.fail(CheckId::no_vfio, "kernel " + printable(host.kernel) + " has no module vfio-pci",
+              "install the modules of this kernel, and see that nothing in /etc/modprobe.d forbids vfio-pci");
+}
+
+// What makes the wall between the VM and the rest of the host thinner than it looks.
+void check_isolation(CheckRows& rows, const HostSettings& host) {
+  if (host.noiommu)
+    rows.fail(CheckId::noiommu, "vfio runs in its no-IOMMU mode: a VM with a device could read and write all memory",
+              "load vfio without enable_unsafe_noiommu_mode=Y");
+  else
+    rows.ok(CheckId::noiommu, "vfio's no-IOMMU mode is off");
+  if (host.unsafe_interrupts)
+    rows.warn(
+        CheckId::unsafe_interrupts,
+        "allow_unsafe_interrupts=Y: a VM with a device can raise interrupts of the host; bearable when all VMs are "
+        "one tenant's",
+        "switch on interrupt remapping (x2APIC, VT-d) in the firmware setup and take the parameter away");
+  else
+    rows.ok(CheckId::unsafe_interrupts, "interrupts of devices are remapped");
+  if (host.acs_override)
+    rows.warn(CheckId::acs_override,
+              "pcie_acs_override on the kernel's command line splits IOMMU groups that no hardware separates; bearable "
+              "when all VMs are one tenant's",
+              "boot without it, and put the GPU into a slot that has a group of its own");
+  else
+    rows.ok(CheckId::acs_override, "IOMMU groups are as the hardware separates them");
+}
+
+void check_surroundings(CheckRows& rows, const HostSettings& host) {
+  if (host.lockdown.empty() || host.lockdown == "none")
+    rows.ok(CheckId::lockdown, "the kernel is not locked down");
+  else
+    rows.warn(CheckId::lockdown,
+              "the kernel is locked down (" + printable(host.lockdown) +
+                  "): passthrough works, unsigned modules such as vendor-reset do not",
+              "for a GPU that needs such a module, sign it or switch off Secure Boot");
+  if (host.hooks.empty()) return rows.ok(CheckId::hooks_present, "libvirt runs no hooks of its own for VMs");
+  std::vector<std::string> files;
+  for (const std::string& each : host.hooks) files.push_back(printable(each));
+  rows.warn(CheckId::hooks_present,
+            "libvirt runs hooks at each start of a VM: " + some_of(files) +
+                "; one that calls virsh or binds drivers deadlocks or undoes what vmgraft does",
+            "see that they leave vmgraft's VMs alone, or move them away");
+}
+
+}  // namespace
+
+std::vector<GpuCheck> check_host(const GpuFacts& facts) {
+  CheckRows rows({});
+  if (facts.settings.is_root)
+    rows.ok(CheckId::not_root, "running as root");
+  else
+    rows.fail(CheckId::not_root, "not running as root: drivers cannot be bound, and users of a GPU cannot be seen",
+              "run vmgraft as root, with libvirt's system daemon: sudo vmgraft");
+  check_vfio(rows, facts);
+  check_isolation(rows, facts.settings);
+  check_surroundings(rows, facts.settings);
+  return rows.take();
+}
+
+}  // namespace vmgraft

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <set>
+
+#include "gpu/check_rows.hpp"
+#include "gpu/mmio_window.hpp"
+#include "model/names.hpp"
+#include "model/size.hpp"
+
+namespace vmgraft {
+namespace {
+
+constexpr std::uint16_t kNvidia = 0x10de;
+
+bool is_nvswitch(const PciFunction& function) {
+  return function.vendor == kNvidia && (function.class_code >> 8) == 0x0680;
+}
+
+bool in_partition(const FabricPartition& partition, const std::string& address) {
+  return std::find(partition.gpus.begin(), partition.gpus.end(), address) != partition.gpus.end();
+}
+
+std::vector<std::string> on_fabric_of(const HostDevices& devices, const std::vector<std::string>& addresses) {
+  std::vector<std::string> found;
+  for (const std::string& each : addresses)
+    if (is_on_fabric(devices, each)) found.push_back(each);
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+std::vector<std::string> together_with(const CheckCase& each) {
+  return each.wanted.together.empty() ? std::vector<std::string>{each.gpu.address} : each.wanted.together;
+}
+
+void check_fabric(CheckRows& rows, const CheckCase& each) {
+  const HostDevices& devices = each.facts.devices;
+  if (!is_on_fabric(devices, each.gpu.address)) return;
+  const std::string remedy = "name the partitions of the fabric manager (fmpm -l) in " + std::string(kGpuConfigFile) +
+                             ", then ask for one's GPUs";
+  const auto joined = on_fabric_of(devices, together_with(each));
+  if (!fabric_joins(devices, joined))
+    return rows.fail(CheckId::fabric_partition,
+                     some_of(joined) + " are no partition of the board's NVSwitch fabric: CUDA would not start on them",
+                     remedy);
+  std::vector<std::string> names;
+  for (const FabricPartition& partition : devices.config.partitions)
+    if (in_partition(partition, each.gpu.address))
+      names.push_back("'" + printable(partition.name) + "' (" + std::to_string(partition.gpus.size()) + ")");
+  if (names.empty())
+    return rows.warn(CheckId::fabric_partition,
+                     "hangs on NVSwitches, and no partition is known: it is given alone only", remedy);
+  rows.ok(CheckId::fabric_partition, "in fabric partitions " + some_of(names));
+}
+
+struct AddressSpace {
+  std::uint64_t window = 0;
+  unsigned bits = 0;  ///< that RAM and window need
+};
+
+AddressSpace address_space(const CheckCase& each) {
+  std::vector<const PciFunction*> functions;
+  for (const std::string& address : functions_of(each.facts, together_with(each)))
+    if (const PciFunction* function = each.facts.devices.find(address)) functions.push_back(function);
+  const std::uint64_t window = mmio_window(functions);
+  return {window, address_bits(each.wanted.spec->memory, window)};
+}
+
+std::string need_text(const CheckCase& each, const AddressSpace& space) {
+  return format_size(each.wanted.spec->memory) + " of memory and " + format_size(space.window) +
+         " for the GPUs' BARs need " + std::to_string(space.bits) + " address bits";
+}
+
+void check_address_space(CheckRows& rows, const CheckCase& each) {
+  const AddressSpace space = address_space(each);
+  const HostSettings& host = each.facts.settings;
+  if (host.physical_bits) {
+    const std::string has = "the CPU has " + std::to_string(*host.physical_bits);
+    if (space.bits <= *host.physical_bits)
+      rows.ok(CheckId::mmio_window, need_text(each, space) + ", " + has);
+    else
+      rows.fail(CheckId::mmio_window, need_text(each, space) + ", " + has + ": GPUs would be missing in the VM",
+                "give the VM less memory or fewer GPUs");
+  }
+  if (!host.iommu_bits) return;
+  const std::string has = "the IOMMU has " + std::to_string(*host.iommu_bits);
+  if (space.bits <= *host.iommu_bits)
+    rows.ok(CheckId::iommu_width, need_text(each, space) + ", " + has);
+  else
+    rows.fail(CheckId::iommu_width, need_text(each, space) + ", " + has + ": the VM would not start (VFIO_MAP_DMA)",
+              "give the VM less memory or fewer GPUs");
+}
+
+void check_memlock(CheckRows& rows, const CheckCase& each) {
+  const std::uint64_t wanted = each.wanted.spec->memory;
+  const std::uint64_t there = each.facts.settings.memory;
+  if (there == 0) return;
+  if (wanted < there)
+    return rows.ok(CheckId::memlock,
+                   "all memory of the VM is locked: " + format_size(wanted) + " of " + format_size(there));
+  rows.fail(CheckId::memlock,
+            "all memory of a VM with a GPU is locked, and " + format_size(wanted) + " is not less than the host's " +
+                format_size(there),
+            "give the VM less memory");
+}
+
+// The nodes of the GPUs; all where that is not told.
+std::vector<const HostNode*> nodes_of(const CheckCase& each) {
+  std::set<int> numbers;
+  for (const std::string& address : together_with(each))
+    if (const PciFunction* function = each.facts.devices.find(address)) numbers.insert(function->numa_node);
+  std::vector<const HostNode*> nodes;
+  for (const HostNode& node : each.facts.settings.nodes)
+    if (numbers.contains(-1) || numbers.contains(static_cast<int>(node.number))) nodes.push_back(&node);
+  return nodes;
+}
+
+std::string nodes_text(const std::vector<const HostNode*>& nodes) {
+  std::string text = nodes.size() == 1 ? "node " : "nodes ";
+  for (const HostNode* node : nodes) text += (node == nodes.front() ? "" : ", ") + std::to_string(node->number);
+  return text;
+}
+
+void check_huge_pages(CheckRows& rows, const CheckCase& each) {
+  if (each.wanted.spec->tuning == Tuning::none) return;
+  const auto nodes = nodes_of(each);
+  if (nodes.empty()) return;
+  std::map<std::uint64_t, std::uint64_t, std::greater<>> free;  // by page size, the largest first
+  for (const HostNode* node : nodes)
+    for (const HugePages& pages : node->huge_pages) free[pages.page_size] += pages.free;
+  const std::uint64_t wanted = each.wanted.spec->memory;
+  std::string most = "none are free";
+  std::uint64_t most_bytes = 0;
+  for (const auto& [size, count] : free) {
+    if (size == 0 || wanted % size != 0) continue;
+    if (count >= wanted / size)
+      return rows.ok(CheckId::huge_pages,
+                     nodes_text(nodes) + ": " + std::to_string(count) + " free of " + format_size(size) + " each");
+    if (count * size <= most_bytes) continue;
+    most_bytes = count * size;
+    most = format_size(most_bytes) + " is free in pages of " + format_size(size);
+  }
+  const std::string seen = nodes_text(nodes) + ": the VM wants " + format_size(wanted) + " in huge pages, " + most;
+  const std::string remedy = "reserve them at boot (hugepagesz=1G hugepages=N), or give the VM less memory";
+  if (each.wanted.spec->tuning == Tuning::strict)
+    rows.fail(CheckId::huge_pages, seen, remedy);
+  else
+    rows.warn(CheckId::huge_pages, seen + ": it starts without, slower", remedy);
+}
+
+}  // namespace
+
+bool is_on_fabric(const HostDevices& devices, const std::string& address) {
+  const auto& partitions = devices.config.partitions;
+  if (std::any_of(partitions.begin(), partitions.end(), [&](const auto& each) { return in_partition(each, address); }))
+    return true;
+  const PciFunction* function = devices.find(address);
+  return function != nullptr && function->vendor == kNvidia && (function->class_code >> 8) == 0x0302 &&
+         function->physical_function.empty() &&
+         std::any_of(devices.functions.begin(), devices.functions.end(), is_nvswitch);
+}
+
+bool fabric_joins(const HostDevices& devices, const std::vector<std::string>& addresses) {
+  const auto joined = on_fabric_of(devices, addresses);
+  if (joined.size() < 2) return true;
+  return std::any_of(devices.config.partitions.begin(), devices.config.partitions.end(),
+                     [&](const FabricPartition& each) {
+                       std::vector<std::string> members = each.gpus;
+                       std::sort(members.begin(), members.end());
+                       return members == joined;
+                     });
+}
+
+void check_together(CheckRows& rows, const CheckCase& each) {
+  if (!each.is_parent()) check_fabric(rows, each);
+  if (each.wanted.spec == nullptr) return;
+  if (!each.is_parent()) check_address_space(rows, each);
+  check_memlock(rows, each);
+  check_huge_pages(rows, each);
+}
+
+}  // namespace vmgraft

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "gpu/devices.hpp"
+
+namespace vmgraft {
+
+/// Bytes of 64-bit window that the functions need: their 64-bit prefetchable BARs, each aligned to its own size, rounded
+/// up to a power of two and doubled, since each root port's window is a power of two as well. 0: none has such a BAR.
+[[nodiscard]] std::uint64_t mmio_window(const std::vector<const PciFunction*>& functions);
+
+/// Address bits of a q35 guest with that much memory and the window above it.
+[[nodiscard]] unsigned address_bits(std::uint64_t memory, std::uint64_t window);
+
+}  // namespace vmgraft
