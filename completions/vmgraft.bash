@@ -38,12 +38,12 @@ _vmgraft_candidates() {
       --) return ;;
       --connect | --store) store+=("${words[i]}" "${words[++i]}") ;;
       --templates | --set | --count | --wait | --for | --timeout | --stop-timeout | --ttl | --description | --user | \
-        --format | --name | --sha256) ((i++)) ;;
+        --format | --name | --sha256 | --gpus) ((i++)) ;;
       -*) ;;
       *)
         if [[ -z $verb ]]; then
           verb=${words[i]}
-        elif [[ $verb == snapshot || $verb == image || $verb == template ]]; then
+        elif [[ $verb == snapshot || $verb == gpu || $verb == image || $verb == template ]]; then
           verb="$verb ${words[i]}"
         else
           ((places++))
@@ -56,14 +56,14 @@ _vmgraft_candidates() {
   case $verb in
     "")
       names="create start stop restart delete list show wait snapshot revert clone exec copy ssh console image"
-      names+=" template doctor version"
+      names+=" gpu template doctor version"
       globals+=" --version"
       ;;
     create)
-      options="--set --count --no-start --wait --timeout --ttl --keep --print-xml"
+      options="--set --gpus --explain --count --no-start --wait --timeout --ttl --keep --print-xml"
       ((places == 0)) && names=@templates
       ;;
-    start) options="--wait --timeout" names=@vms ;;
+    start) options="--wait --timeout --explain" names=@vms ;;
     stop) options="--timeout --force" names=@vms ;;
     restart) options="--stop-timeout --force --wait --timeout" names=@vms ;;
     delete) names=@vms ;;
@@ -71,7 +71,7 @@ _vmgraft_candidates() {
     show) ((places == 0)) && names=@refs ;;
     wait) options="--for --timeout"; ((places == 0)) && names=@vms; wait="ready agent ssh" ;;
     snapshot) names="create list delete" ;;
-    "snapshot create") options="--description"; ((places == 0)) && names=@vms ;;
+    "snapshot create") options="--description --memory --timeout"; ((places == 0)) && names=@vms ;;
     "snapshot list") ((places == 0)) && names=@vms ;;
     "snapshot delete") ((places == 0)) && names=@snapshots ;;
     revert) options="--start --no-start --wait --timeout"; ((places == 0)) && names=@snapshots ;;
@@ -79,6 +79,13 @@ _vmgraft_candidates() {
     exec) options="--user --timeout --no-stdin"; ((places == 0)) && names=@vms ;;
     copy) names=@copy ;;
     ssh | console) ((places == 0)) && names=@vms ;;
+    gpu) names="list check attach detach lend return" ;;
+    "gpu list") options="--tree" ;;
+    "gpu check") options="--for"; ((places == 0)) && names=@gpus ;;
+    "gpu attach") options="--explain"; ((places == 0)) && names=@vms; ((places == 1)) && names=@gpus ;;
+    "gpu detach") options="--timeout"; ((places == 0)) && names=@vms; ((places == 1)) && names=@gpus ;;
+    "gpu lend") options="--force-console"; ((places == 0)) && names=@gpus ;;
+    "gpu return") options="--force"; ((places == 0)) && names=@gpus ;;
     image) names="list build import pull delete" ;;
     "image list") options="--available" ;;
     "image build") options="--name --force"; ((places == 0)) && names="micro debian-12" ;;
@@ -93,7 +100,15 @@ _vmgraft_candidates() {
   esac
 
   case $prev in
-    --wait | --for) COMPREPLY=($(compgen -W "$wait" -- "$cur")); return ;;
+    --gpus) COMPREPLY=($(compgen -W "$(_vmgraft_words gpus)" -- "$cur")); return ;;
+    --wait | --for)
+      if [[ $verb == "gpu check" ]]; then
+        COMPREPLY=($(compgen -W "$(_vmgraft_words templates)" -- "$cur"))
+        return
+      fi
+      COMPREPLY=($(compgen -W "$wait" -- "$cur"))
+      return
+      ;;
     --format) COMPREPLY=($(compgen -W "qcow2 raw" -- "$cur")); return ;;
     --connect) COMPREPLY=($(compgen -W "qemu:///system qemu:///session" -- "$cur")); return ;;
     --store | --templates) COMPREPLY=($(compgen -d -- "$cur")); return ;;

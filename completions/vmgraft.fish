@@ -13,7 +13,7 @@ function __vmgraft_verb
             case '-*'
             case '*'
                 set -a verb $words[1]
-                contains -- $verb[1] snapshot image template; and test (count $verb) -eq 1; or break
+                contains -- $verb[1] snapshot gpu image template; and test (count $verb) -eq 1; or break
         end
         set -e words[1]
     end
@@ -48,6 +48,8 @@ complete -c vmgraft -n '__vmgraft_is ""' -l version -d 'Print the version'
 complete -c vmgraft -n '__vmgraft_is ""' -a create -d 'Make VMs from a template, and start them'
 complete -c vmgraft -n '__vmgraft_is "create"' -F -a '(__vmgraft_names templates)'
 complete -c vmgraft -n '__vmgraft_is "create"' -l set -x -d 'A parameter of the template'
+complete -c vmgraft -n '__vmgraft_is "create"' -l gpus -x -a '(__vmgraft_names gpus)' -d 'GPUs in place of the template\'s'
+complete -c vmgraft -n '__vmgraft_is "create"' -l explain -d 'Say why these GPUs were chosen'
 complete -c vmgraft -n '__vmgraft_is "create"' -l count -x -d 'Make N VMs'
 complete -c vmgraft -n '__vmgraft_is "create"' -l no-start -d 'Define only'
 complete -c vmgraft -n '__vmgraft_is "create"' -l wait -x -a 'ready agent ssh none' -d 'Until when to wait'
@@ -60,6 +62,7 @@ complete -c vmgraft -n '__vmgraft_is ""' -a start -d 'Start VMs'
 complete -c vmgraft -n '__vmgraft_is "start"' -a '(__vmgraft_names vms)'
 complete -c vmgraft -n '__vmgraft_is "start"' -l wait -x -a 'ready agent ssh none' -d 'Until when to wait'
 complete -c vmgraft -n '__vmgraft_is "start"' -l timeout -x -d 'Give up waiting after this'
+complete -c vmgraft -n '__vmgraft_is "start"' -l explain -d 'Say why these GPUs were chosen'
 
 complete -c vmgraft -n '__vmgraft_is ""' -a stop -d 'Shut VMs down'
 complete -c vmgraft -n '__vmgraft_is "stop"' -a '(__vmgraft_names vms)'
@@ -128,12 +131,39 @@ complete -c vmgraft -n '__vmgraft_is ""' -a snapshot -d 'Name states of a VM'
 complete -c vmgraft -n '__vmgraft_is "snapshot"' -a create -d 'Name the present state of a VM'
 complete -c vmgraft -n '__vmgraft_is "snapshot create"' -a '(__vmgraft_names vms)'
 complete -c vmgraft -n '__vmgraft_is "snapshot create"' -l description -x -d 'A line to remember it by'
+complete -c vmgraft -n '__vmgraft_is "snapshot create"' -l memory -d 'Memory and device state too'
+complete -c vmgraft -n '__vmgraft_is "snapshot create"' -l timeout -x -d 'How long the guest has to let its GPUs go'
 
 complete -c vmgraft -n '__vmgraft_is "snapshot"' -a list -d 'List the snapshots of a VM as a tree'
 complete -c vmgraft -n '__vmgraft_is "snapshot list"' -a '(__vmgraft_names vms)'
 
 complete -c vmgraft -n '__vmgraft_is "snapshot"' -a delete -d 'Forget a snapshot'
 complete -c vmgraft -n '__vmgraft_is "snapshot delete"' -a '(__vmgraft_names snapshots)'
+
+complete -c vmgraft -n '__vmgraft_is ""' -a gpu -d 'GPUs for VMs'
+
+complete -c vmgraft -n '__vmgraft_is "gpu"' -a list -d 'List the GPUs of this host'
+complete -c vmgraft -n '__vmgraft_is "gpu list"' -l tree -d 'As they are wired'
+
+complete -c vmgraft -n '__vmgraft_is "gpu"' -a check -d 'Check whether GPUs can go to a VM'
+complete -c vmgraft -n '__vmgraft_is "gpu check"' -a '(__vmgraft_names gpus)'
+complete -c vmgraft -n '__vmgraft_is "gpu check"' -l for -x -a '(__vmgraft_names templates)' -d 'A template to check for'
+
+complete -c vmgraft -n '__vmgraft_is "gpu"' -a attach -d 'Plug GPUs into a running VM'
+complete -c vmgraft -n '__vmgraft_is "gpu attach"' -a '(__vmgraft_names vms) (__vmgraft_names gpus)'
+complete -c vmgraft -n '__vmgraft_is "gpu attach"' -l explain -d 'Say why these GPUs were chosen'
+
+complete -c vmgraft -n '__vmgraft_is "gpu"' -a detach -d 'Take a GPU out of a running VM'
+complete -c vmgraft -n '__vmgraft_is "gpu detach"' -a '(__vmgraft_names vms) (__vmgraft_names gpus)'
+complete -c vmgraft -n '__vmgraft_is "gpu detach"' -l timeout -x -d 'How long the guest has to let it go'
+
+complete -c vmgraft -n '__vmgraft_is "gpu"' -a lend -d 'Take a GPU from the host\'s driver, for VMs'
+complete -c vmgraft -n '__vmgraft_is "gpu lend"' -a '(__vmgraft_names gpus)'
+complete -c vmgraft -n '__vmgraft_is "gpu lend"' -l force-console -d 'Even when it drives the host\'s screen'
+
+complete -c vmgraft -n '__vmgraft_is "gpu"' -a return -d 'Give a GPU back to the driver it came from'
+complete -c vmgraft -n '__vmgraft_is "gpu return"' -a '(__vmgraft_names gpus)'
+complete -c vmgraft -n '__vmgraft_is "gpu return"' -l force -d 'Lift its quarantine'
 
 complete -c vmgraft -n '__vmgraft_is ""' -a image -d 'What VMs are made from'
 

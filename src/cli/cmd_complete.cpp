@@ -66,6 +66,17 @@ Words image_names(const fs::path& store) {
   });
 }
 
+/// Addresses of what is a GPU by its class; what only the host's configuration calls one is left out.
+Words gpu_addresses() {
+  const fs::path devices = environment("VMGRAFT_HOST_ROOT") + "/sys/bus/pci/devices";
+  return names_in(devices, [](const fs::path& device) {
+    std::ifstream file(device / "class");
+    std::string code;
+    const bool is_gpu = file >> code && (code.rfind("0x03", 0) == 0 || code.rfind("0x1200", 0) == 0);
+    return is_gpu ? device.filename().string() : std::string{};
+  });
+}
+
 Words snapshot_refs(const fs::path& store, const std::string& prefix) {
   Words refs;
   const std::string wanted = prefix.substr(0, prefix.find('@'));
@@ -123,6 +134,7 @@ class CompleteVerb final : public Verb {
       return words;
     }
     if (what_ == "images") return image_names(store);
+    if (what_ == "gpus") return gpu_addresses();
     Words words;
     if (what_ == "templates") {
       for (const TemplateInfo& info : session.manager().templates()) words.push_back(info.name);

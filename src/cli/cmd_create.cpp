@@ -6,6 +6,7 @@
 #include "cli/session.hpp"
 #include "cli/text.hpp"
 #include "model/names.hpp"
+#include "template/gpu_request.hpp"
 
 namespace vmgraft::cli {
 
@@ -17,6 +18,9 @@ class CreateVerb final : public Verb {
     args.required("TEMPLATE", request_.template_name, "name of a template, or path of a template file");
     args.optional("NAME", request_.name, "name of the VM; without it the template's name with a free number");
     args.parameters(request_.parameters);
+    args.texts("--gpus", "SPEC", request_.gpus,
+               "GPUs instead of the template's: 2, an address, or model=H100,count=2; may be given again");
+    args.flag("--explain", request_.explain, "say on stderr why these GPUs were chosen");
     args.count("--count", request_.count, "make N VMs, NAME-1 to NAME-N");
     args.flag("--no-start", no_start_, "define only");
     declare_wait(args, "--wait", wait_, true, "until when to wait; without it as the template says");
@@ -28,6 +32,11 @@ class CreateVerb final : public Verb {
 
   int run(Session& session) override {
     if (no_start_ && wait_) throw Error(Errc::usage, "--no-start and --wait exclude each other");
+    if (no_start_ && request_.explain) {
+      throw Error(Errc::usage, "--explain explains nothing with --no-start: GPUs are chosen at the start");
+    }
+    // Malformed words are refused before anything is asked of libvirt.
+    static_cast<void>(parse_gpu_request(request_.gpus));
     if (print_xml_ && session.globals().dry_run) {
       throw Error(Errc::usage, "--print-xml and --dry-run exclude each other");
     }

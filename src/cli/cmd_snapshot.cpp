@@ -16,9 +16,15 @@ class SnapshotCreateVerb final : public Verb {
     args.required("VM", request_.vm, "VM to take the snapshot of; it may run");
     args.optional("SNAP", request_.name, "name of the snapshot; without it snap-N");
     args.text("--description", "TEXT", request_.description, "a line to remember it by");
+    args.flag("--memory", request_.memory, "memory and device state of the running VM too");
+    args.duration("--timeout", timeout_, "with --memory: how long the guest has to let its GPUs go (60s)");
   }
 
   int run(Session& session) override {
+    if (timeout_ && !request_.memory) {
+      throw Error(Errc::usage, "--timeout waits for nothing without --memory");
+    }
+    request_.timeout = timeout_.value_or(request_.timeout);
     if (session.globals().dry_run) {
       const PlanText plan = session.manager().plan_snapshot(request_);
       session.answer(plan_json(plan), plan_text(plan));
@@ -32,6 +38,7 @@ class SnapshotCreateVerb final : public Verb {
 
  private:
   SnapshotRequest request_;
+  std::optional<std::chrono::seconds> timeout_;
 };
 
 class SnapshotListVerb final : public Verb {

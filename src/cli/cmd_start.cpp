@@ -15,6 +15,7 @@ class StartVerb final : public Verb {
     args.several("VM", names_, "VMs to start");
     declare_wait(args, "--wait", wait_, true, "until when to wait; without it as the template says");
     args.duration("--timeout", request_.timeout, "give up waiting after this");
+    args.flag("--explain", request_.explain, "say on stderr why these GPUs were chosen");
   }
 
   int run(Session& session) override {

@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 namespace vmgraft::cli {
@@ -17,8 +18,9 @@ Json or_null(const std::string& text) {
   return text.empty() ? Json(nullptr) : Json(text);
 }
 
-Json or_null(const std::optional<std::string>& text) {
-  return text ? Json(*text) : Json(nullptr);
+template <typename Value>
+Json or_null(const std::optional<Value>& value) {
+  return value ? Json(*value) : Json(nullptr);
 }
 
 /// What guests and files say need not be UTF-8; a record always is.
@@ -83,6 +85,9 @@ Json to_json(const VmInfo& vm) {
   json["console_log"] = or_null(vm.console_log);
   json["disks"] = list_of(vm.disks, [](const DiskInfo& disk) { return to_json(disk); });
   json["networks"] = list_of(vm.networks, [](const NicInfo& nic) { return to_json(nic); });
+  json["gpus"] = vm.gpus;
+  json["tuning_done"] = vm.tuning_done;
+  json["tuning_not_done"] = vm.tuning_not_done;
   json["snapshot_tree"] = snapshot_list(vm.snapshot_tree);
   json["notes"] = vm.notes;
   return json;
@@ -116,6 +121,70 @@ Json to_json(const CatalogueEntry& entry) {
           {"default_user", or_null(entry.default_user)},
           {"cloud_init", entry.cloud_init},
           {"agent", entry.agent}};
+}
+
+Json to_json(const GpuNeighbour& neighbour) {
+  return {{"address", neighbour.address},
+          {"id", neighbour.id},
+          {"name", or_null(neighbour.name)},
+          {"driver", or_null(neighbour.driver)},
+          {"role", neighbour.role}};
+}
+
+/// Null for a width that the device does not tell.
+Json lanes(unsigned width) {
+  return width == 0 ? Json(nullptr) : Json(width);
+}
+
+Json to_json(const GpuLink& link) {
+  return {{"speed", or_null(link.speed)},
+          {"most_speed", or_null(link.most_speed)},
+          {"width", lanes(link.width)},
+          {"most_width", lanes(link.most_width)}};
+}
+
+Json to_json(const GpuInfo& gpu) {
+  return {{"address", gpu.address},
+          {"id", gpu.id},
+          {"subsystem", or_null(gpu.subsystem)},
+          {"name", gpu.name},
+          {"class_code", fmt::format("0x{:06x}", gpu.class_code)},
+          {"memory", gpu.memory},
+          {"numa_node", or_null(gpu.numa_node)},
+          {"iommu_group", or_null(gpu.iommu_group)},
+          {"neighbours", list_of(gpu.neighbours, [](const GpuNeighbour& one) { return to_json(one); })},
+          {"driver", or_null(gpu.driver)},
+          {"link", to_json(gpu.link)},
+          {"reset_methods", Json(gpu.reset_methods)},
+          {"boot_vga", gpu.boot_vga},
+          {"vfs", gpu.vfs},
+          {"most_vfs", gpu.most_vfs},
+          {"physical_function", or_null(gpu.physical_function)},
+          {"mdev_types",
+           list_of(gpu.mdev_types,
+                   [](const GpuMdevType& type) {
+                     return Json{{"id", type.id}, {"name", or_null(type.name)}, {"available", type.available}};
+                   })},
+          {"path", Json(gpu.path)},
+          {"state", to_string(gpu.state)},
+          {"vm", or_null(gpu.vm)},
+          {"note", or_null(gpu.note)}};
+}
+
+Json to_json(const GpuCheck& row) {
+  return {{"address", or_null(row.address)},
+          {"id", row.id},
+          {"health", to_string(row.health)},
+          {"seen", row.seen},
+          {"remedy", or_null(row.remedy)}};
+}
+
+Json to_json(const GpuChange& change) {
+  return {{"address", change.address},
+          {"state", to_string(change.state)},
+          {"driver", or_null(change.driver)},
+          {"reset", or_null(change.reset)},
+          {"note", or_null(change.note)}};
 }
 
 Json to_json(const TemplateParameter& parameter) {
@@ -225,6 +294,18 @@ std::string checks_json(const std::vector<DoctorRow>& rows) {
           return Json{
               {"id", row.id}, {"health", to_string(row.health)}, {"seen", row.seen}, {"remedy", or_null(row.remedy)}};
         })}});
+}
+
+std::string gpus_json(const std::vector<GpuInfo>& gpus) {
+  return dump({{"gpus", list_of(gpus, [](const GpuInfo& gpu) { return to_json(gpu); })}});
+}
+
+std::string gpu_checks_json(const std::vector<GpuCheck>& rows) {
+  return dump({{"checks", list_of(rows, [](const GpuCheck& row) { return to_json(row); })}});
+}
+
+std::string gpu_changes_json(const std::vector<GpuChange>& changes) {
+  return dump({{"gpus", list_of(changes, [](const GpuChange& change) { return to_json(change); })}});
 }
 
 std::string text_json(const std::string& key, const std::string& text) {

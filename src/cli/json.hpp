@@ -31,6 +31,9 @@ namespace vmgraft::cli {
 /// \param text  a resolved template, JSON text.
 [[nodiscard]] std::string resolved_template_json(const std::string& text);
 [[nodiscard]] std::string checks_json(const std::vector<DoctorRow>& rows);
+[[nodiscard]] std::string gpus_json(const std::vector<GpuInfo>& gpus);              ///< {"gpus": [...]}
+[[nodiscard]] std::string gpu_checks_json(const std::vector<GpuCheck>& rows);       ///< {"checks": [...]}
+[[nodiscard]] std::string gpu_changes_json(const std::vector<GpuChange>& changes);  ///< {"gpus": [...]}
 /// {key: text}: "xml", "version".
 [[nodiscard]] std::string text_json(const std::string& key, const std::string& text);
 /// {key: [texts]}: "argv".

@@ -31,7 +31,7 @@ int main(int argc, char** argv) {
   if (asks_for_version(argc, argv)) return std::puts("vmgraft " VMGRAFT_VERSION) >= 0 && std::fflush(stdout) == 0 ? 0 : 1;
   char path[PATH_MAX];
   if (!module_path(path)) return 1;
-  void* module = dlopen(path, RTLD_NOW);
+  void* module = dlopen(path, RTLD_LAZY);
   void* entry = module == nullptr ? nullptr : dlsym(module, "vmgraft_main");
   if (entry == nullptr) {
     std::fprintf(stderr, "vmgraft: error: cannot load the command line: %s\n  hint: install vmgraft and its libraries again\n",

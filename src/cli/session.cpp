@@ -2,6 +2,7 @@
 #include "cli/session.hpp"
 
 #include <cerrno>
+#include <cstdlib>
 #include <system_error>
 
 #include <fmt/format.h>
@@ -60,6 +61,7 @@ Options Session::options() {
   options.template_dirs.assign(globals_.template_dirs.begin(), globals_.template_dirs.end());
   options.on_progress = [this](const Progress& progress) { progress_.show(progress); };
   options.on_notice = [this](const std::string& text) { notice(text); };
+  if (const char* root = std::getenv("VMGRAFT_HOST_ROOT"); root != nullptr) options.host_root = root;
   options.interrupted = &interrupted_;
   return options;
 }

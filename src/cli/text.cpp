@@ -52,18 +52,6 @@ const char* colour_of(VmState state) {
   return nullptr;
 }
 
-const char* colour_of(Health health) {
-  switch (health) {
-    case Health::ok:
-      return "green";
-    case Health::warn:
-      return "yellow";
-    case Health::fail:
-      break;
-  }
-  return "red";
-}
-
 void add_disks(Facts& facts, const std::vector<DiskInfo>& disks) {
   for (const DiskInfo& disk : disks) {
     std::string value = disk.name;
@@ -77,6 +65,18 @@ void add_disks(Facts& facts, const std::vector<DiskInfo>& disks) {
 }
 
 }  // namespace
+
+const char* colour_of(Health health) {
+  switch (health) {
+    case Health::ok:
+      return "green";
+    case Health::warn:
+      return "yellow";
+    case Health::fail:
+      break;
+  }
+  return "red";
+}
 
 std::string vm_text(const VmInfo& vm) {
   Facts facts;
@@ -95,10 +95,13 @@ std::string vm_text(const VmInfo& vm) {
   for (const NicInfo& nic : vm.networks) {
     facts.add("network", fmt::format("{}, {}, {}", nic.kind, nic.mac, joined(nic.addresses, "no address known")));
   }
+  for (const std::string& address : vm.gpus) facts.add("gpu", address);
+  for (const std::string& line : vm.tuning_done) facts.add("tuned", line);
+  for (const std::string& line : vm.tuning_not_done) facts.add("not tuned", line);
   facts.add("snapshot", vm.snapshot.value_or(""));
   for (const SnapshotInfo& snapshot : vm.snapshot_tree) {
-    facts.add("has snapshot",
-              fmt::format("{}, {}, {}", snapshot.name, snapshot.created, to_string(snapshot.consistency)));
+    facts.add("has snapshot", fmt::format("{}, {}, {}{}", snapshot.name, snapshot.created,
+                                          to_string(snapshot.consistency), snapshot.memory ? ", memory" : ""));
   }
   facts.add("owner", vm.owner);
   facts.add("created", vm.created);
@@ -145,12 +148,14 @@ std::string list_text(const Terminal& terminal, const std::vector<VmSummary>& vm
 std::string snapshots_text(const Terminal& terminal, const std::vector<SnapshotInfo>& snapshots) {
   if (snapshots.empty()) return {};
   using Kind = Column::Kind;
-  Table table(terminal,
-              {{"SNAPSHOT", Kind::tree}, {"CURRENT"}, {"CONSISTENCY"}, {"CREATED"}, {"DESCRIPTION", Kind::wide}});
+  Table table(
+      terminal,
+      {{"SNAPSHOT", Kind::tree}, {"CURRENT"}, {"CONSISTENCY"}, {"MEMORY"}, {"CREATED"}, {"DESCRIPTION", Kind::wide}});
   std::map<std::string, std::size_t> rows;
   for (const SnapshotInfo& snapshot : snapshots) {
-    const std::vector<std::string> cells{snapshot.name, snapshot.current ? "*" : "", to_string(snapshot.consistency),
-                                         snapshot.created, snapshot.description};
+    const std::vector<std::string> cells{
+        snapshot.name,    snapshot.current ? "*" : "", to_string(snapshot.consistency), yes_no(snapshot.memory),
+        snapshot.created, snapshot.description};
     const auto parent = rows.find(snapshot.parent.value_or(""));
     rows[snapshot.name] = parent == rows.end() ? table.add(cells) : table.add_below(parent->second, cells);
   }

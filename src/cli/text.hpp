@@ -22,6 +22,8 @@ namespace vmgraft::cli {
 [[nodiscard]] std::string checks_text(const Terminal& terminal, const std::vector<DoctorRow>& rows);
 [[nodiscard]] std::string plan_text(const PlanText& plan);
 [[nodiscard]] std::string names_text(const std::vector<VmInfo>& vms);
+/// Colour of a cell that says how well something is.
+[[nodiscard]] const char* colour_of(Health health);
 /// "file systems were frozen", "crash-consistent: the agent does not answer"; empty for a clean one.
 [[nodiscard]] std::string consistency_text(Consistency consistency, const std::string& note);
 

@@ -98,7 +98,7 @@ void append_clone(ClonePlanInput& input, const CloneTarget& target, Plan& plan) 
     plan.steps.emplace_back(AdoptFile{target.seed, identity.seed, 0600});
   }
   if (input.full) set_own_kernel(input, manifest.heads, identity);
-  plan.steps.emplace_back(DefineDomain{target.name, target.uuid, clone_domain_xml(input.base.xml, identity), {}});
+  plan.steps.emplace_back(DefineDomain{target.name, target.uuid, clone_domain_xml(input.base.xml, identity), {}, true});
   plan.steps.emplace_back(WriteFile{store.manifest_file(target.name), to_json_text(manifest)});
 }
 
@@ -117,7 +117,7 @@ MovePlan plan_move(const Store& store, const VmFacts& vm, bool freeze, const std
     std::vector<CopyPath> sidecars;
     if (!vm.nvram.empty()) sidecars.push_back({vm.nvram, result.base.nvram = scratch + "/nvram.fd"});
     if (!vm.tpm.empty()) sidecars.push_back({vm.tpm, result.base.tpm = scratch + "/tpm"});
-    append_live_move(store, vm, move, freeze, std::move(sidecars), steps);
+    append_live_move(store, vm, move, {freeze, std::move(sidecars)}, steps);
   } else {
     append_stopped_move(store, vm, move, steps);
   }

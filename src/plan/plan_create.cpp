@@ -92,10 +92,6 @@ std::vector<DomainNic> nics_of(const CreateFacts& facts, const NewVm& vm) {
 
 DomainConfig domain_config(const CreateFacts& facts, const NewVm& vm) {
   const VmSpec& spec = facts.resolved.spec;
-  if (!spec.gpus.empty())
-    throw Error(Errc::host_unfit, fmt::format("template '{}' asks for a GPU, which this version cannot hand over",
-                                              facts.resolved.name),
-                "set its count to 0: --set gpus=0 where the template has the parameter");
   DomainConfig config;
   config.name = vm.name;
   config.uuid = vm.uuid;

@@ -105,7 +105,7 @@ RevertPlan plan_revert(RevertPlanInput input) {
   }
   plan.steps.emplace_back(DefineDomain{name, vm.manifest.uuid,
                                        with_disk_paths(input.snapshot_xml, disk_paths(input.store, heads)),
-                                       vm.inactive_xml});
+                                       vm.inactive_xml, true});
   const std::filesystem::path kept = input.store.snapshot_folder(name, input.snapshot);
   const std::filesystem::path saved = input.store.snapshot_folder(name, result.undo);
   append_replace(snapshot.nvram, kept / "nvram.fd", vm.nvram,

@@ -32,14 +32,14 @@ void append_sidecars(const Store& store, const VmFacts& vm, SnapshotRecord& reco
   if (record.tpm) steps.emplace_back(CopyPath{vm.tpm, folder / "tpm"});
 }
 
-void append_live_move(const Store& store, const VmFacts& vm, const HeadMove& move, bool freeze, std::vector<CopyPath> sidecars,
-                      std::vector<Step>& steps) {
+void append_live_move(const Store& store, const VmFacts& vm, const HeadMove& move, LiveMove live, std::vector<Step>& steps) {
   SwitchDisks step;
   step.name = vm.manifest.name;
   step.uuid = vm.manifest.uuid;
   step.untouched = vm.other_targets;
-  step.freeze = freeze;
-  step.sidecars = std::move(sidecars);
+  step.freeze = live.freeze;
+  step.memory = std::move(live.memory);
+  step.sidecars = std::move(live.sidecars);
   for (std::size_t i = 0; i < move.heads.size(); ++i) {
     const HeadRecord& head = move.heads[i];
     if (head.layer == vm.manifest.heads[i].layer)
@@ -48,12 +48,16 @@ void append_live_move(const Store& store, const VmFacts& vm, const HeadMove& mov
       step.disks.push_back({head.target, head.layer});
   }
   for (const LayerRecord& layer : move.new_layers) steps.emplace_back(CreateLayer{layer});
+  for (const DetachDevice& device : live.unplug) steps.emplace_back(device);
   steps.emplace_back(step);
+  // In the same order: a guest looks at a slot when its first function comes, so that comes last.
+  for (const DetachDevice& device : live.unplug)
+    steps.emplace_back(AttachDevice{device.name, device.uuid, device.alias, device.xml});
   for (const std::string& layer : move.freeze) steps.emplace_back(FreezeLayer{layer});
   // libvirt has written the chain of this moment into the definition (<backingStore>): a merge while the VM is off would
   // make it wrong. The chain has one home, the layers.
   steps.emplace_back(DefineDomain{vm.manifest.name, vm.manifest.uuid,
-                                  with_disk_paths(vm.inactive_xml, disk_paths(store, move.heads)), vm.inactive_xml});
+                                  with_disk_paths(vm.inactive_xml, disk_paths(store, move.heads)), vm.inactive_xml, true});
 }
 
 void append_stopped_move(const Store& store, const VmFacts& vm, const HeadMove& move, std::vector<Step>& steps) {
@@ -61,7 +65,7 @@ void append_stopped_move(const Store& store, const VmFacts& vm, const HeadMove& 
   for (const LayerRecord& layer : move.new_layers) steps.emplace_back(CreateLayer{layer});
   for (const std::string& layer : move.freeze) steps.emplace_back(FreezeLayer{layer});
   steps.emplace_back(DefineDomain{vm.manifest.name, vm.manifest.uuid,
-                                  with_disk_paths(vm.inactive_xml, disk_paths(store, move.heads)), vm.inactive_xml});
+                                  with_disk_paths(vm.inactive_xml, disk_paths(store, move.heads)), vm.inactive_xml, true});
 }
 
 Plan plan_snapshot(SnapshotPlanInput input) {
@@ -76,6 +80,7 @@ Plan plan_snapshot(SnapshotPlanInput input) {
   record.parent = vm.manifest.current;
   record.created = input.now;
   record.description = input.description;
+  record.memory = input.memory;
   record.consistency = !vm.is_running ? Consistency::clean : input.freeze ? Consistency::frozen : Consistency::crash;
   const HeadMove move = move_heads(vm, input.ids, input.now, fmt::format("snapshot {}@{}", name, input.name));
   record.disks = move.frozen;
@@ -85,7 +90,10 @@ Plan plan_snapshot(SnapshotPlanInput input) {
     std::vector<CopyPath> sidecars;
     if (record.nvram) sidecars.push_back({vm.nvram, folder / "nvram.fd"});
     if (record.tpm) sidecars.push_back({vm.tpm, folder / "tpm"});
-    append_live_move(input.store, vm, move, input.freeze, std::move(sidecars), plan.steps);
+    append_live_move(input.store, vm, move,
+                     {input.freeze, std::move(sidecars), input.memory ? (folder / "memory").string() : std::string{},
+                      input.unplug},
+                     plan.steps);
   } else {
     append_stopped_move(input.store, vm, move, plan.steps);
   }

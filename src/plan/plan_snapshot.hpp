@@ -16,6 +16,8 @@ struct SnapshotPlanInput {
   std::string now;
   bool freeze = false;          ///< through the agent; only for a running VM
   FreshIds ids;                 ///< one per disk
+  bool memory = false;          ///< RAM and device state too; only for a running VM, and not with freeze
+  std::vector<DetachDevice> unplug = {};  ///< host devices, which are out while memory is saved
 };
 
 /// Name the VM's state: its heads become immutable and get a new layer each; definition, NVRAM and TPM state are kept beside.
@@ -33,9 +35,15 @@ void append_sidecars(const Store& store, const VmFacts& vm, SnapshotRecord& reco
 [[nodiscard]] WriteFile write_manifest(const Store& store, const Manifest& before, const Manifest& after);
 /// target -> path of the head's file.
 [[nodiscard]] std::map<std::string, std::string> disk_paths(const Store& store, const std::vector<HeadRecord>& heads);
+/// What happens to a running VM in the instant in which it moves to new heads.
+struct LiveMove {
+  bool freeze = false;
+  std::vector<CopyPath> sidecars;
+  std::string memory = {};                ///< file for its memory; empty: disks alone
+  std::vector<DetachDevice> unplug = {};  ///< plugged in again right after
+};
 /// Steps that move a running VM to its new heads.
-void append_live_move(const Store& store, const VmFacts& vm, const HeadMove& move, bool freeze, std::vector<CopyPath> sidecars,
-                      std::vector<Step>& steps);
+void append_live_move(const Store& store, const VmFacts& vm, const HeadMove& move, LiveMove live, std::vector<Step>& steps);
 /// Steps that move a stopped VM to its new heads; nothing when no head moves.
 void append_stopped_move(const Store& store, const VmFacts& vm, const HeadMove& move, std::vector<Step>& steps);
 

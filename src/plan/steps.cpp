@@ -34,9 +34,13 @@ struct Describer {
   std::string operator()(const DefineDomain& step) const {
     return fmt::format("{} domain {} ({})", step.previous.empty() ? "define" : "redefine", step.name, step.uuid);
   }
-  std::string operator()(const StartDomain& step) const { return fmt::format("start {}", step.name); }
+  std::string operator()(const StartDomain& step) const {
+    return step.memory.empty() ? fmt::format("start {}", step.name)
+                               : fmt::format("wake {} from {}", step.name, step.memory);
+  }
   std::string operator()(const SwitchDisks& step) const {
-    std::string text = fmt::format("{} {} and move it on to new layers:", step.freeze ? "freeze" : "catch", step.name);
+    const char* act = !step.memory.empty() ? "save the memory of" : step.freeze ? "freeze" : "catch";
+    std::string text = fmt::format("{} {} and move it on to new layers:", act, step.name);
     for (const SwitchDisk& disk : step.disks) text += fmt::format(" {}={}", disk.target, brief(disk.layer));
     return text;
   }
@@ -53,6 +57,23 @@ struct Describer {
   std::string operator()(const PullLayer& step) const {
     return fmt::format("merge into layer {} what it needs down to {}, while {} runs", brief(step.layer.id),
                        brief(step.layer.parent), step.name);
+  }
+  std::string operator()(const BindDriver& step) const {
+    return fmt::format("move {} from {} to {}", step.address, step.from_driver.empty() ? "no driver" : step.from_driver,
+                       step.driver.empty() ? "no driver" : step.driver);
+  }
+  std::string operator()(const WriteAttribute& step) const {
+    return fmt::format("write {} to {}", step.value, step.path);
+  }
+  std::string operator()(const MakeMdev& step) const {
+    return fmt::format("make mediated device {} ({}) on {}", step.uuid, step.type, step.parent);
+  }
+  std::string operator()(const RemoveMdev& step) const { return fmt::format("remove mediated device {}", step.uuid); }
+  std::string operator()(const DetachDevice& step) const {
+    return fmt::format("ask {} to let {} go", step.name, step.alias);
+  }
+  std::string operator()(const AttachDevice& step) const {
+    return fmt::format("plug {} into {}", step.alias, step.name);
   }
 };
 

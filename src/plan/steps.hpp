@@ -71,12 +71,55 @@ struct DefineDomain {
   std::string uuid;
   std::string xml;
   std::string previous;
+  bool is_derived = false;              ///< from what libvirt told us: its schema has seen it
 };
 
 /// Undo: power off.
 struct StartDomain {
   std::string name;
   std::string uuid;
+  std::string xml = {};                 ///< what it is started by for this run; empty: its own definition
+  std::string memory = {};              ///< file of saved memory in which it wakes; empty: it boots
+};
+
+/// Move a PCI function of the host to a driver, by driver_override. Undo: back to where it was.
+struct BindDriver {
+  std::string address;
+  std::string driver;                   ///< empty: none
+  std::string driver_override;          ///< empty: unset
+  std::string from_driver;
+  std::string from_override;
+};
+
+/// Write to an attribute of sysfs. Undo: write `previous`.
+struct WriteAttribute {
+  std::string path;
+  std::string value;
+  std::string previous;
+};
+
+/// Make a mediated device on a GPU. Undo: remove it.
+struct MakeMdev {
+  std::string parent;                   ///< PCI address
+  std::string type;                     ///< "nvidia-11"
+  std::string uuid;
+};
+
+/// Ask the guest to let a device go, and wait until it has. Undo: plug it in again.
+struct DetachDevice {
+  std::string name;
+  std::string uuid;
+  std::string alias;
+  std::string xml;
+  unsigned timeout = 60;                ///< seconds
+};
+
+/// Plug a device into a running domain. Undo: ask for it back.
+struct AttachDevice {
+  std::string name;
+  std::string uuid;
+  std::string alias;
+  std::string xml;
 };
 
 /// One disk that moves on to a new head while the VM runs.
@@ -92,6 +135,7 @@ struct SwitchDisks {
   std::vector<SwitchDisk> disks;
   std::vector<std::string> untouched;   ///< targets left alone
   bool freeze = false;                  ///< through the agent; fails with FreezeFailed, nothing changed, when it cannot
+  std::string memory = {};              ///< file that its memory is written to in the same instant; empty: disks alone
   std::vector<CopyPath> sidecars;       ///< copied in the same freeze: NVRAM, TPM state
 };
 
@@ -114,6 +158,9 @@ struct DeleteLayer {
 struct RemovePath {
   std::string path;
 };
+struct RemoveMdev {
+  std::string uuid;
+};
 /// Copy what stands between `layer` and `base` into `layer`, offline. Guest data is the same before, during and after.
 struct RebaseLayer {
   LayerRecord layer;       ///< as it is afterwards: its parent is the new base
@@ -128,7 +175,8 @@ struct PullLayer {
 
 using Step = std::variant<MakeFolder, CreateLayer, FlattenLayer, FreezeLayer, WriteFile, CopyPath, ReplacePath, AdoptFile,
                           DefineDomain, StartDomain, SwitchDisks, Commit, PowerOff, UndefineDomain, DeleteLayer, RemovePath,
-                          RebaseLayer, PullLayer>;
+                          RebaseLayer, PullLayer, BindDriver, WriteAttribute, DetachDevice, AttachDevice,
+                          MakeMdev, RemoveMdev>;
 
 /// What a verb is going to do.
 struct Plan {

@@ -23,16 +23,22 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(WriteFile, path, content, mode, existed, prev
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(CopyPath, from, to)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(ReplacePath, from, to, undo_from)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(AdoptFile, from, to, mode)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DefineDomain, name, uuid, xml, previous)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(StartDomain, name, uuid)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DefineDomain, name, uuid, xml, previous, is_derived)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(StartDomain, name, uuid, xml, memory)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SwitchDisk, target, layer)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SwitchDisks, name, uuid, disks, untouched, freeze, sidecars)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(SwitchDisks, name, uuid, disks, untouched, freeze, memory, sidecars)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PowerOff, name, uuid)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(UndefineDomain, name, uuid, keep_tpm)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DeleteLayer, id)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RemovePath, path)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RebaseLayer, layer)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PullLayer, name, uuid, target, layer)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(BindDriver, address, driver, driver_override, from_driver, from_override)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(WriteAttribute, path, value, previous)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(MakeMdev, parent, type, uuid)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RemoveMdev, uuid)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DetachDevice, name, uuid, alias, xml, timeout)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(AttachDevice, name, uuid, alias, xml)
 void to_json(json& out, const Commit&) { out = json::object(); }
 void from_json(const json&, Commit&) {}
 
@@ -44,7 +50,8 @@ constexpr int kVersion = 1;
 constexpr const char* kWords[] = {"make_folder",  "create_layer",  "flatten_layer",   "freeze_layer", "write_file",
                                   "copy_path",    "replace_path",  "adopt_file",      "define_domain", "start_domain",
                                   "switch_disks", "commit",        "power_off",       "undefine_domain", "delete_layer",
-                                  "remove_path",  "rebase_layer",  "pull_layer"};
+                                  "remove_path",  "rebase_layer",  "pull_layer",    "bind_driver",   "write_attribute",
+                                  "detach_device", "attach_device", "make_mdev",     "remove_mdev"};
 static_assert(std::size(kWords) == std::variant_size_v<Step>);
 
 template <std::size_t... I>

@@ -54,7 +54,7 @@ CloneBase snapshot_as_base(Manager::Impl& impl, const Manifest& source, const st
 }
 
 /// A clone whose image reads a NoCloud seed gets one of its own: a new instance to cloud-init.
-void add_seeds(Manager::Impl& impl, const Manifest& source, ClonePlanInput& input, const std::string& scratch) {
+void add_seeds(Manager::Impl& impl, const Manifest& source, ClonePlanInput& input, WorkFolder& scratch) {
   const LayerRecord image = impl.root_layer(source);
   if (!image.cloud_init) return;
   VmSpec spec = parse_spec(source.spec, source.template_name);
@@ -63,7 +63,7 @@ void add_seeds(Manager::Impl& impl, const Manifest& source, ClonePlanInput& inpu
   spec.guest.files.clear();
   spec.guest.run.clear();
   for (CloneTarget& target : input.targets)
-    target.seed = impl.write_seed(scratch, target.name, spec, source.ssh_keys, target.macs, image);
+    target.seed = impl.write_seed(scratch.make(), target.name, spec, source.ssh_keys, target.macs, image);
 }
 
 }  // namespace
@@ -83,7 +83,7 @@ CloneResult Manager::clone(const CloneRequest& request) {
     const Locks locks = impl.lock_vms(locked, fmt::format("clone {} to {}", request.source, request.name));
     for (const std::string& name : names) impl.require_free_name(name);
     Manifest source = impl.store().manifest(source_name);
-    const WorkFolder scratch(impl.host, impl.store());
+    WorkFolder scratch(impl.host, impl.store());
     CloneBase base;
     if (!snapshot.empty()) {
       impl.require_snapshot(source, snapshot);
@@ -94,6 +94,7 @@ CloneResult Manager::clone(const CloneRequest& request) {
       if (request.full && !vm.is_running) {
         base = heads_as_base(vm);
       } else {
+        if (vm.is_running && !(vm.nvram.empty() && vm.tpm.empty())) scratch.make();
         const Impl::FreezeResult freeze = impl.with_freeze(vm, [&](bool with_freeze) {
           const MovePlan move = plan_move(impl.store(), vm, with_freeze, scratch.path(), fresh_ids(source.heads.size()),
                                           now_rfc3339());
@@ -106,7 +107,7 @@ CloneResult Manager::clone(const CloneRequest& request) {
       }
     }
     ClonePlanInput input = clone_input(impl, request, source, snapshot, std::move(base), names);
-    add_seeds(impl, source, input, scratch.path());
+    add_seeds(impl, source, input, scratch);
     impl.execute(vmgraft::plan_clone(std::move(input)));
   }
   if (request.start)

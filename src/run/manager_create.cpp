@@ -3,10 +3,12 @@
 
 #include <algorithm>
 
+#include "host/sha256.hpp"
 #include "model/names.hpp"
 #include "run/doctor.hpp"
 #include "run/fresh.hpp"
 #include "run/manager_impl.hpp"
+#include "template/gpu_request.hpp"
 
 namespace vmgraft {
 namespace {
@@ -24,6 +26,12 @@ Accel accel_of(Host& host, const HostFacts& facts, Accel wanted) {
     throw Error(Errc::host_unfit, "the template asks for KVM, and this host cannot give it",
                 "vmgraft doctor says why; \"accel\": \"auto\" falls back to software emulation");
   return wanted;
+}
+
+void ask_for_gpus(ResolvedTemplate& resolved, const std::vector<std::string>& gpus) {
+  resolved.json = with_gpus(resolved.json, parse_gpu_request(gpus));
+  resolved.spec = parse_spec(resolved.json, resolved.name);
+  resolved.digest = sha256_text(resolved.json);
 }
 
 }  // namespace
@@ -50,8 +58,7 @@ std::string Manager::Impl::write_seed(const std::string& scratch, const std::str
   return file;
 }
 
-Manager::Impl::Creation Manager::Impl::prepare_create(const CreateRequest& request, bool with_seeds,
-                                                      const std::string& scratch) {
+Manager::Impl::Creation Manager::Impl::prepare_create(const CreateRequest& request, WorkFolder* seeds) {
   const TemplateLibrary library(template_folders());
   const std::string base =
       request.name.empty() ? free_name(store(), host, library.info(request.template_name).name) : request.name;
@@ -59,9 +66,9 @@ Manager::Impl::Creation Manager::Impl::prepare_create(const CreateRequest& reque
   const std::vector<std::string> names = numbered(base, request.count);
   for (const std::string& name : names) require_name("VM", name);
 
-  Creation creation{{store(), library.resolve(request.template_name, request.parameters, {base}), {}, {}, {}, false,
-                     login_name(), now_rfc3339(), {}, {}},
-                    {}};
+  ResolvedTemplate resolved = library.resolve(request.template_name, request.parameters, {base});
+  if (!request.gpus.empty()) ask_for_gpus(resolved, request.gpus);
+  Creation creation{{store(), std::move(resolved), {}, {}, {}, false, login_name(), now_rfc3339(), {}, {}}, {}};
   CreateFacts& facts = creation.facts;
   const VmSpec& spec = facts.resolved.spec;
   for (const DiskSpec& disk : spec.disks) {
@@ -82,8 +89,12 @@ Manager::Impl::Creation Manager::Impl::prepare_create(const CreateRequest& reque
     for (std::size_t i = 0; i < spec.disks.size(); ++i) vm.layers.push_back(fresh_layer_id());
     for (const auto& [image, image_facts] : facts.images) {
       if (!image_facts.layer.cloud_init) continue;
-      vm.seed = with_seeds ? write_seed(scratch, name, spec, facts.ssh_keys, vm.macs, image_facts.layer) : "seed.iso";
-      vm.host_key = fmt::format("{}/{}.key", scratch, name);
+      if (seeds == nullptr) {
+        vm.seed = "seed.iso";
+        continue;
+      }
+      vm.seed = write_seed(seeds->make(), name, spec, facts.ssh_keys, vm.macs, image_facts.layer);
+      vm.host_key = seeds->path() / (name + ".key");
     }
     creation.vms.push_back(vm);
   }
@@ -101,18 +112,17 @@ std::vector<VmInfo> Manager::create(const CreateRequest& request) {
       named.name = free_name(impl.store(), impl.host, library.info(request.template_name).name);
     require_name("VM", named.name);
     names = numbered(named.name, named.count);
+    for (const std::string& name : names) require_name("VM", name);
     const Locks locks = impl.lock_vms(names, "create " + named.name);
-    for (const std::string& name : names) {
-      require_name("VM", name);
-      impl.require_free_name(name);
-    }
-    const WorkFolder scratch(impl.host, impl.store());
-    const Impl::Creation creation = impl.prepare_create(named, true, scratch.path());
+    for (const std::string& name : names) impl.require_free_name(name);
+    WorkFolder seeds(impl.host, impl.store());
+    const Impl::Creation creation = impl.prepare_create(named, &seeds);
+    if (request.start && !creation.facts.resolved.spec.gpus.empty()) impl.require_gpus(creation.facts.resolved.spec);
     impl.execute(vmgraft::plan_create(creation.facts, creation.vms));
   }
   try {
     if (request.start)
-      for (const std::string& name : names) impl.bring_up(name, request.wait, request.timeout);
+      for (const std::string& name : names) impl.bring_up(name, request.wait, request.timeout, request.explain);
   } catch (Error& error) {
     error.add_context(fmt::format("while bringing up {}", names.size() == 1 ? "VM '" + names.front() + "'"
                                                                            : "VMs '" + names.front() + "' ..."));
@@ -134,7 +144,7 @@ std::vector<VmInfo> Manager::create(const CreateRequest& request) {
 }
 
 PlanText Manager::plan_create(const CreateRequest& request) {
-  const Impl::Creation creation = impl_->prepare_create(request, false, {});
+  const Impl::Creation creation = impl_->prepare_create(request, nullptr);
   for (const NewVm& vm : creation.vms) impl_->require_free_name(vm.name);
   PlanText text = plan_text(vmgraft::plan_create(creation.facts, creation.vms));
   if (request.start)
@@ -143,7 +153,7 @@ PlanText Manager::plan_create(const CreateRequest& request) {
 }
 
 std::string Manager::create_xml(const CreateRequest& request) {
-  const Impl::Creation creation = impl_->prepare_create(request, false, {});
+  const Impl::Creation creation = impl_->prepare_create(request, nullptr);
   return to_domain_xml(domain_config(creation.facts, creation.vms.front()));
 }
 

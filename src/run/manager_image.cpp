@@ -44,7 +44,8 @@ ImageInfo Manager::Impl::adopt_image(const std::string& name, bool force,
                   "take another --name, or replace it with --force (VMs that stand on it keep their layers)");
   };
   refuse_taken();
-  const WorkFolder scratch(host, store());
+  WorkFolder scratch(host, store());
+  scratch.make();
   ImageWork work{host, scratch.path(), options.on_progress, options.interrupted};
   MadeImage made = make(work);
 

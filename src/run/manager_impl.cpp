@@ -24,9 +24,10 @@ std::filesystem::path environment_path(const char* name) {
 
 bool is_session_uri(const std::string& uri) { return uri.find("/session") != std::string::npos; }
 
-/// '@' marks what is locked but is not a VM; it cannot begin a name.
-std::string lock_file(const std::string& name) {
-  return name.starts_with('@') ? name.substr(1) + ".lock" : "vm-" + name + ".lock";
+/// '@' marks what is locked but is not a VM; it cannot begin a name. The GPUs are the host's, not a store's.
+std::filesystem::path lock_file(const Store& store, const std::string& name) {
+  if (name == kGpuLock) return std::filesystem::path(kGpuLedgerFolder) / "lock";
+  return store.locks_folder() / (name.starts_with('@') ? name.substr(1) + ".lock" : "vm-" + name + ".lock");
 }
 
 constexpr const char* kSweepLock = "@sweep";
@@ -53,11 +54,16 @@ PlanText plan_text(const Plan& plan) {
   return text;
 }
 
-WorkFolder::WorkFolder(Host& host, const Store& store) : host_(host), path_(store.tmp_folder() / fresh_layer_id()) {
-  host_.make_folder(path_, 0700);
+WorkFolder::WorkFolder(Host& host, const Store& store) : host_(host), path_(store.tmp_folder() / fresh_layer_id()) {}
+
+const std::filesystem::path& WorkFolder::make() {
+  if (!is_made_) host_.make_folder(path_, 0700);
+  is_made_ = true;
+  return path_;
 }
 
 WorkFolder::~WorkFolder() {
+  if (!is_made_) return;
   try {
     host_.remove(path_);
   } catch (const Error&) {
@@ -65,7 +71,7 @@ WorkFolder::~WorkFolder() {
   }
 }
 
-Manager::Impl::Impl(Options given) : options(std::move(given)) {}
+Manager::Impl::Impl(Options given) : options(std::move(given)), host(options.host_root) {}
 
 std::filesystem::path Manager::Impl::store_root() {
   if (!options.store.empty()) return std::filesystem::absolute(options.store);
@@ -124,6 +130,7 @@ Store& Manager::Impl::store() {
   store_ = std::make_unique<Store>(host, root, access);
   store_->prepare();
   recover();
+  reap_gpus();
   return *store_;
 }
 
@@ -147,12 +154,11 @@ Locks Manager::Impl::lock_vms(std::vector<std::string> names, const std::string&
   // Always in the same order, the sweep lock last: no two operations can wait for each other in a circle.
   std::sort(names.begin(), names.end());
   names.erase(std::unique(names.begin(), names.end()), names.end());
-  const std::filesystem::path folder = store().locks_folder();
   Locks locks;
   for (const std::string& name : names)
     locks.push_back(
-        FileLock::take(folder / lock_file(name), FileLock::Kind::exclusive, purpose, true, options.interrupted));
-  locks.push_back(FileLock::take(folder / lock_file(kSweepLock), FileLock::Kind::shared, purpose, true,
+        FileLock::take(lock_file(store(), name), FileLock::Kind::exclusive, purpose, true, options.interrupted));
+  locks.push_back(FileLock::take(lock_file(store(), kSweepLock), FileLock::Kind::shared, purpose, true,
                                  options.interrupted));
   recover(names);
   return locks;
@@ -168,11 +174,12 @@ void Manager::Impl::recover_entry(const std::string& file, const std::vector<std
   const std::optional<std::string> text = host.read_file(path);
   if (!text) return;  // its owner has finished meanwhile
   const JournalEntry entry = journal_from_json(*text, path);
+  if (std::find(entry.plan.vms.begin(), entry.plan.vms.end(), kGpuLock) != entry.plan.vms.end()) make_ledger_folder();
   Locks locks;
   for (const std::string& name : entry.plan.vms) {
     if (std::find(ours.begin(), ours.end(), name) != ours.end()) continue;
-    std::optional<FileLock> lock = FileLock::try_take(store_->locks_folder() / lock_file(name),
-                                                      FileLock::Kind::exclusive, "recover " + entry.plan.verb);
+    std::optional<FileLock> lock = FileLock::try_take(lock_file(*store_, name), FileLock::Kind::exclusive,
+                                                      "recover " + entry.plan.verb);
     if (!lock) return;  // its owner lives, or another process is at it
     locks.push_back(std::move(*lock));
   }
@@ -184,8 +191,7 @@ void Manager::Impl::recover_entry(const std::string& file, const std::vector<std
 StoreFacts Manager::Impl::store_facts() { return {store().manifests(), store().images(), store().layers()}; }
 
 std::vector<std::string> Manager::Impl::sweep() {
-  const FileLock lock = FileLock::take(store().locks_folder() / lock_file(kSweepLock), FileLock::Kind::exclusive, "sweep",
-                                       true, options.interrupted);
+  const FileLock lock = FileLock::take(lock_file(store(), kSweepLock), FileLock::Kind::exclusive, "sweep", true, options.interrupted);
   const Plan plan = plan_sweep(store_facts());
   std::vector<std::string> removed;
   for (const Step& step : plan.steps)
@@ -212,7 +218,7 @@ void Manager::Impl::tidy_neighbours(const Manifest& gone) {
     if (!shares || plan_merge(facts, manifest, false, false).merged.empty()) continue;
     // Somebody at work on that VM merges when he is done, or the next stop does: nobody is waited for.
     const std::optional<FileLock> lock =
-        FileLock::try_take(store().locks_folder() / lock_file(manifest.name), FileLock::Kind::exclusive, "merge layers");
+        FileLock::try_take(lock_file(store(), manifest.name), FileLock::Kind::exclusive, "merge layers");
     if (lock && store().find_manifest(manifest.name)) merge(manifest.name);
   }
 }

@@ -10,6 +10,8 @@
 #include <vmgraft/manager.hpp>
 
 #include "domain/domain_xml.hpp"
+#include "domain/placement.hpp"
+#include "gpu/choose.hpp"
 #include "guest/agent.hpp"
 #include "guest/provision.hpp"
 #include "host/file_lock.hpp"
@@ -19,7 +21,9 @@
 #include "plan/plan_clone.hpp"
 #include "plan/plan_create.hpp"
 #include "plan/plan_sweep.hpp"
+#include "plan/plan_gpu.hpp"
 #include "run/executor.hpp"
+#include "run/gpu_reset.hpp"
 #include "store/store.hpp"
 #include "template/template.hpp"
 
@@ -30,6 +34,8 @@ using Locks = std::vector<FileLock>;
 
 /// What the verbs share: connection and store made at first use, facts, locks, carrying out. One method, one thought;
 /// the verbs themselves are in manager_<theme>.cpp.
+class WorkFolder;
+
 struct Manager::Impl {
   explicit Impl(Options given);
 
@@ -83,7 +89,8 @@ struct Manager::Impl {
     CreateFacts facts;
     std::vector<NewVm> vms;
   };
-  [[nodiscard]] Creation prepare_create(const CreateRequest& request, bool with_seeds, const std::string& scratch);
+  /// \param seeds  where NoCloud seeds are made; null: they are only named.
+  [[nodiscard]] Creation prepare_create(const CreateRequest& request, WorkFolder* seeds);
   [[nodiscard]] LayerRecord root_layer(const Manifest& manifest);
   void ensure_networks(const std::string& domain_xml);
   std::string write_seed(const std::string& scratch, const std::string& vm, const VmSpec& spec,
@@ -91,13 +98,64 @@ struct Manager::Impl {
                          const LayerRecord& image);
 
   // --- life
-  void start_domain(const Manifest& manifest);
+  void start_domain(const Manifest& manifest, bool explain);
   /// Start when needed, wait for what \p wait says, provision what is still to be provisioned.
-  void bring_up(const std::string& vm, WaitFor wait, std::optional<std::chrono::seconds> timeout);
+  void bring_up(const std::string& vm, WaitFor wait, std::optional<std::chrono::seconds> timeout, bool explain = false);
   void wait_ready(const Manifest& manifest, Ready ready, std::chrono::seconds timeout);
   void provision_guest(const std::string& vm);
   DeleteResult remove_vm(const std::string& vm);
   [[nodiscard]] HostKey host_key(const std::string& vm);
+
+  // --- memory
+  /// Returns the snapshot's name.
+  std::string snapshot_with_memory(const VmFacts& vm, const SnapshotRequest& request);
+  /// Start the VM, which stands on the snapshot, in its saved memory.
+  void wake(const Manifest& manifest, const std::string& snapshot);
+
+  // --- GPUs: what is taken is on vfio-pci and leased in the ledger; every method here but owns_gpus(), gpu_facts() and
+  //     lock_gpus() needs the VM's lock, which is taken before the GPUs'
+  /// list: devices, leases, running domains. check: who uses what and the host's settings besides; both are content without
+  /// libvirt. whole: the same, and nothing may be missing.
+  enum class GpuDepth { list, check, whole };
+  struct Hold {
+    std::vector<std::string> addresses;
+    Placement placement;
+  };
+  /// Whether we may hand GPUs over: root, on the system connection of this very host.
+  [[nodiscard]] bool owns_gpus();
+  void require_gpu_host();
+  [[nodiscard]] GpuLedger ledger() { return {host, kGpuLedgerFolder}; }
+  /// /run is empty after a boot.
+  void make_ledger_folder();
+  /// Refuse what cannot be started, before anything is made for it.
+  void require_gpus(const VmSpec& spec);
+  [[nodiscard]] FileLock lock_gpus(const std::string& purpose);
+  [[nodiscard]] GpuFacts gpu_facts(GpuDepth depth);
+  [[nodiscard]] std::vector<DomainUse> domain_uses(bool with_stopped);
+  void load_vfio();
+  /// Choose, check, lease and bind. What fails has changed nothing.
+  Hold take_gpus(const Manifest& manifest, const VmSpec& spec, Tuning tuning, bool explain);
+  [[nodiscard]] GpuChoice choose(GpuFacts& facts, const VmSpec& spec, const CheckFor& wanted);
+  void start_with_gpus(const Manifest& manifest, const VmSpec& spec, bool explain);
+  /// Into the running VM. Returns their addresses.
+  std::vector<std::string> plug_gpus(const Manifest& manifest, const VmSpec& spec, bool explain);
+  /// Steps that take host devices out of the running VM. \param only  addresses; null: all.
+  [[nodiscard]] std::vector<DetachDevice> detach_steps(const Manifest& manifest, std::chrono::seconds timeout,
+                                                       const std::vector<std::string>* only);
+  /// Reset and give back what the VM was leased and does not hold any more. Returns the method of the last reset.
+  std::string release_gpus(const Manifest& manifest);
+  std::string release_leases(const Manifest& manifest);   ///< the same, under the GPUs' lock
+  std::string release_gpu(const GpuFacts& facts, const Gpu& gpu, const GpuRecord& record);
+  /// Remove the mediated devices that were made for the VM and that it does not have any more.
+  void release_mdevs(const Manifest& manifest);
+  [[nodiscard]] std::optional<FileLock> try_lock_vm(const std::string& vm);
+  void remove_made_vfs(const GpuFacts& before, const Gpu& gpu);
+  /// Release what VMs of this store held that are gone, whatever way they went.
+  void reap_gpus();
+  /// The same where only looking is asked for: without libvirt it is not done, and that is said.
+  void try_reap();
+  /// Undo after a failure; what fails in it is a leftover of the first one.
+  void after_failure(Error& error, const std::function<void()>& clean_up);
 
   // --- show
   [[nodiscard]] VmInfo vm_info(const Manifest& manifest);
@@ -119,18 +177,22 @@ struct Manager::Impl {
   std::optional<HostFacts> host_facts_;
 };
 
-/// A folder under the store's tmp/ that goes when this goes; what a killed process leaves there belongs to nobody.
+/// A folder under the store's tmp/, made when it is needed, that goes when this goes; what a killed process leaves there
+/// belongs to nobody.
 class WorkFolder {
  public:
   WorkFolder(Host& host, const Store& store);
   ~WorkFolder();
   WorkFolder(const WorkFolder&) = delete;
   WorkFolder& operator=(const WorkFolder&) = delete;
+  /// Where it is, or would be.
   [[nodiscard]] const std::filesystem::path& path() const { return path_; }
+  const std::filesystem::path& make();
 
  private:
   Host& host_;
   std::filesystem::path path_;
+  bool is_made_ = false;
 };
 
 [[nodiscard]] PlanText plan_text(const Plan& plan);

@@ -44,13 +44,15 @@ void Manager::Impl::ensure_networks(const std::string& domain_xml_text) {
   }
 }
 
-void Manager::Impl::start_domain(const Manifest& manifest) {
+void Manager::Impl::start_domain(const Manifest& manifest, bool explain) {
   const DomainState domain = domain_of(manifest);
   if (domain.state == VmState::running) return;
   if (domain.state == VmState::paused)
     throw Error(Errc::conflict, fmt::format("VM '{}' is paused", manifest.name),
                 fmt::format("virsh resume {}", manifest.name));
   ensure_networks(hypervisor().domain_xml(manifest.uuid, true));
+  if (const VmSpec spec = parse_spec(manifest.spec, manifest.template_name); !spec.gpus.empty())
+    return start_with_gpus(manifest, spec, explain);
   Plan plan{fmt::format("start {}", manifest.name), {manifest.name}, {}};
   plan.steps.emplace_back(StartDomain{manifest.name, manifest.uuid});
   execute(plan);
@@ -94,8 +96,8 @@ HostKey Manager::Impl::host_key(const std::string& vm) {
   const std::optional<std::string> kept = host.read_file(folder / "host_key");
   const std::optional<std::string> kept_public = host.read_file(folder / "host_key.pub");
   if (kept && kept_public) return {*kept, *kept_public};
-  const WorkFolder scratch(host, store());
-  HostKey key = make_host_key(host, scratch.path());
+  WorkFolder scratch(host, store());
+  HostKey key = make_host_key(host, scratch.make());
   host.make_folder(folder, 0700);
   host.write_file(folder / "host_key", key.private_key, 0600);
   host.write_file(folder / "host_key.pub", key.public_key, 0644);
@@ -135,10 +137,10 @@ void Manager::Impl::provision_guest(const std::string& vm) {
   execute(plan);
 }
 
-void Manager::Impl::bring_up(const std::string& vm, WaitFor wait, std::optional<seconds> timeout) {
+void Manager::Impl::bring_up(const std::string& vm, WaitFor wait, std::optional<seconds> timeout, bool explain) {
   {
     const Locks locks = lock_vms({vm}, "start " + vm);
-    start_domain(store().manifest(vm));
+    start_domain(store().manifest(vm), explain);
   }
   const Manifest manifest = store().manifest(vm);
   const VmSpec spec = parse_spec(manifest.spec, manifest.template_name);
@@ -168,7 +170,7 @@ void Manager::Impl::bring_up(const std::string& vm, WaitFor wait, std::optional<
 
 VmInfo Manager::start(const StartRequest& request) {
   static_cast<void>(impl_->store().manifest(request.vm));
-  impl_->bring_up(request.vm, request.wait, request.timeout);
+  impl_->bring_up(request.vm, request.wait, request.timeout, request.explain);
   return show(request.vm);
 }
 
@@ -197,6 +199,7 @@ VmInfo Manager::stop(const StopRequest& request) {
       plan.steps.emplace_back(PowerOff{vm, manifest.uuid});
       impl.execute(plan);
     }
+    static_cast<void>(impl.release_gpus(manifest));
     impl.merge(vm);  // what could not be merged while it ran
   }
   return show(vm);
@@ -218,6 +221,7 @@ DeleteResult Manager::Impl::remove_vm(const std::string& vm) {
                                               store().root().string()),
                   "its metadata was changed by other means; vmgraft does not touch it");
     execute(vmgraft::plan_delete(store(), current, domain.has_value()));
+    static_cast<void>(release_gpus(current));
     host.remove(store().locks_folder() / ("vm-" + vm + ".lock"));  // who waits for it sees that it is another file now
   }
   tidy_neighbours(manifest);

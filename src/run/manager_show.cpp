@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
+#include <tuple>
 #include <unordered_map>
 
 #include "run/manager_impl.hpp"
@@ -37,6 +39,17 @@ void add_networks(VmInfo& info, const DomainFacts& facts, const std::vector<NicI
   }
 }
 
+void add_gpus(VmInfo& info, const std::string& live_xml) {
+  std::set<std::string> slots;
+  std::set<std::string> addresses;
+  for (const DomainHostdev& device : read_hostdevs(live_xml))
+    if (!device.address.empty()) addresses.insert(device.address);
+  // The first function of a slot is the GPU, the others come along with it.
+  for (const std::string& address : addresses)
+    if (slots.insert(address.substr(0, address.rfind('.'))).second) info.gpus.push_back(address);
+  std::tie(info.tuning_done, info.tuning_not_done) = read_placement_notes(live_xml);
+}
+
 }  // namespace
 
 std::vector<SnapshotInfo> Manager::Impl::snapshot_infos(const Manifest& manifest) {
@@ -47,6 +60,7 @@ std::vector<SnapshotInfo> Manager::Impl::snapshot_infos(const Manifest& manifest
     if (!record.parent.empty()) info.parent = record.parent;
     info.created = record.created;
     info.consistency = record.consistency;
+    info.memory = record.memory;
     info.current = record.name == manifest.current;
     info.description = record.description;
     for (const SnapshotDisk& disk : record.disks) {
@@ -85,11 +99,13 @@ VmInfo Manager::Impl::vm_info(const Manifest& manifest) {
     return info;
   }
   const bool is_active = domain->state == VmState::running || domain->state == VmState::paused;
-  const DomainFacts facts = read_domain(hypervisor().domain_xml(manifest.uuid, !is_active));
+  const std::string xml = hypervisor().domain_xml(manifest.uuid, !is_active);
+  const DomainFacts facts = read_domain(xml);
   info.accel = facts.virt_type == "kvm" ? "kvm" : "tcg";
   info.cpus = facts.cpus;
   info.memory = facts.memory;
   info.agent_connected = facts.agent_connected;
+  if (is_active) add_gpus(info, xml);
   add_networks(info, facts, is_active ? hypervisor().addresses(manifest.uuid) : std::vector<NicInfo>{});
   if (hypervisor().info().is_session)
     for (const NetworkSpec& network : spec.networks)

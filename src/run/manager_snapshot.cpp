@@ -41,21 +41,52 @@ RevertPlanInput revert_input(Manager::Impl& impl, const VmFacts& vm, const std::
 
 }  // namespace
 
+/// Frozen file systems would be frozen in every wake-up, so nothing is frozen: RAM and disks are of one instant.
+std::string Manager::Impl::snapshot_with_memory(const VmFacts& vm, const SnapshotRequest& request) {
+  const Manifest& manifest = vm.manifest;
+  static_cast<void>(running_domain(manifest));
+  SnapshotPlanInput input = snapshot_input(store(), vm, request, false);
+  input.memory = true;
+  input.unplug = detach_steps(manifest, request.timeout, nullptr);
+  if (!input.unplug.empty()) progress(fmt::format("taking the GPUs out of {} while its memory is saved", manifest.name));
+  const std::string name = input.name;
+  execute(vmgraft::plan_snapshot(std::move(input)));
+  return name;
+}
+
+/// Its GPUs are not in the saved memory: others may hold those of then, so it is given new ones.
+void Manager::Impl::wake(const Manifest& manifest, const std::string& snapshot) {
+  const std::string file = store().snapshot_folder(manifest.name, snapshot) / "memory";
+  ensure_networks(hypervisor().domain_xml(manifest.uuid, true));
+  const std::string xml = with_disk_paths(hypervisor().saved_memory_xml(file), disk_paths(store(), manifest.heads));
+  Plan plan{fmt::format("wake {}@{}", manifest.name, snapshot), {manifest.name}, {}};
+  plan.steps.emplace_back(StartDomain{manifest.name, manifest.uuid, xml, file});
+  execute(plan);
+  const VmSpec spec = parse_spec(manifest.spec, manifest.template_name);
+  if (spec.gpus.empty()) return;
+  require_gpu_host();
+  static_cast<void>(plug_gpus(manifest, spec, false));
+}
+
 SnapshotResult Manager::snapshot(const SnapshotRequest& request) {
   Impl& impl = *impl_;
   if (!request.name.empty()) require_name("snapshot", request.name);
   static_cast<void>(impl.store().manifest(request.vm));
   const Locks locks = impl.lock_vms({request.vm}, "snapshot " + request.vm);
   const VmFacts vm = impl.vm_facts(impl.store().manifest(request.vm));
-  std::string name;
-  const Impl::FreezeResult freeze = impl.with_freeze(vm, [&](bool with_freeze) {
-    SnapshotPlanInput input = snapshot_input(impl.store(), vm, request, with_freeze);
-    name = input.name;
-    impl.execute(vmgraft::plan_snapshot(std::move(input)));
-  });
   SnapshotResult result;
   result.vm = request.vm;
-  result.note = freeze.note;
+  std::string name;
+  if (request.memory) {
+    name = impl.snapshot_with_memory(vm, request);
+  } else {
+    const Impl::FreezeResult freeze = impl.with_freeze(vm, [&](bool with_freeze) {
+      SnapshotPlanInput input = snapshot_input(impl.store(), vm, request, with_freeze);
+      name = input.name;
+      impl.execute(vmgraft::plan_snapshot(std::move(input)));
+    });
+    result.note = freeze.note;
+  }
   for (const SnapshotInfo& info : impl.snapshot_infos(impl.store().manifest(request.vm)))
     if (info.name == name) result.snapshot = info;
   return result;
@@ -64,7 +95,13 @@ SnapshotResult Manager::snapshot(const SnapshotRequest& request) {
 PlanText Manager::plan_snapshot(const SnapshotRequest& request) {
   if (!request.name.empty()) require_name("snapshot", request.name);
   const VmFacts vm = impl_->vm_facts(impl_->store().manifest(request.vm));
-  return plan_text(vmgraft::plan_snapshot(snapshot_input(impl_->store(), vm, request, vm.agent_connected)));
+  SnapshotPlanInput input = snapshot_input(impl_->store(), vm, request, vm.agent_connected && !request.memory);
+  input.memory = request.memory;
+  if (request.memory) {
+    static_cast<void>(impl_->running_domain(vm.manifest));
+    input.unplug = impl_->detach_steps(vm.manifest, request.timeout, nullptr);
+  }
+  return plan_text(vmgraft::plan_snapshot(std::move(input)));
 }
 
 std::vector<SnapshotInfo> Manager::snapshots(const std::string& vm) {
@@ -110,10 +147,13 @@ RevertResult Manager::revert(const RevertRequest& request) {
     const Manifest manifest = impl.store().manifest(request.vm);
     impl.require_snapshot(manifest, request.snapshot);
     const VmFacts vm = impl.vm_facts(manifest);
-    start = request.start.value_or(vm.is_running);
+    const bool has_memory = find_snapshot(manifest, request.snapshot)->memory;
+    start = request.start.value_or(vm.is_running || has_memory);
     const RevertPlan plan = vmgraft::plan_revert(revert_input(impl, vm, request.snapshot));
     impl.execute(plan.plan);
     result.undo = plan.undo;
+    static_cast<void>(impl.release_gpus(manifest));
+    if (start && has_memory) impl.wake(impl.store().manifest(request.vm), request.snapshot);
     // A head to which nothing was written is not named by anything any more.
     const std::set<std::string> named = named_layers(impl.store().manifest(request.vm));
     for (const std::string& layer : named_layers(manifest)) has_orphans = has_orphans || !named.contains(layer);

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
 #include "run/doctor.hpp"
 #include "run/manager_impl.hpp"
 
@@ -13,7 +15,11 @@ std::string Manager::template_show(const std::string& name, const ParameterValue
 
 TemplateInfo Manager::template_check(const std::string& name) const {
   const TemplateLibrary library(impl_->template_folders());
-  if (const std::vector<TemplateError> errors = library.check(name); !errors.empty()) throw errors.front();
+  if (const std::vector<TemplateError> errors = library.check(name); !errors.empty()) {
+    TemplateError first = errors.front();
+    for (std::size_t i = 1; i < errors.size(); ++i) first.add_context(fmt::format("also: {}", errors[i].what()));
+    throw first;
+  }
   return library.info(name);
 }
 

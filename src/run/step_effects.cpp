@@ -190,15 +190,24 @@ void apply_step(World& world, const PullLayer& step) {
 
 // --- domains
 
-void apply_step(World& world, const DefineDomain& step) { world.hypervisor().define(step.xml); }
+void apply_step(World& world, const DefineDomain& step) { 
+  world.hypervisor().define(step.xml, step.is_derived ? Schema::known : Schema::checked);
+}
 void undo_step(World& world, const DefineDomain& step) {
   if (!step.previous.empty())
-    world.hypervisor().define(step.previous);
+    world.hypervisor().define(step.previous, Schema::known);
   else if (world.hypervisor().find_by_uuid(step.uuid))
     world.hypervisor().undefine(step.uuid, false);
 }
 
-void apply_step(World& world, const StartDomain& step) { world.hypervisor().start(step.uuid); }
+void apply_step(World& world, const StartDomain& step) {
+  if (!step.memory.empty())
+    world.hypervisor().restore_memory(step.memory, step.xml);
+  else if (step.xml.empty())
+    world.hypervisor().start(step.uuid);
+  else
+    world.hypervisor().start_as(step.xml);
+}
 void undo_step(World& world, const StartDomain& step) {
   if (world.hypervisor().find_by_uuid(step.uuid)) world.hypervisor().power_off(step.uuid);
 }
@@ -239,7 +248,10 @@ void apply_step(World& world, const SwitchDisks& step) {
     std::vector<OverlayTarget> overlays;
     for (const SwitchDisk& disk : step.disks)
       overlays.push_back({disk.target, world.store.layer_file(disk.layer), world.store.access().own_labels});
-    hypervisor.switch_to_overlays(step.uuid, overlays, step.untouched);
+    if (step.memory.empty())
+      hypervisor.switch_to_overlays(step.uuid, overlays, step.untouched);
+    else
+      hypervisor.save_memory(step.uuid, step.memory, overlays, step.untouched);
   } catch (...) {
     failure = std::current_exception();
   }
@@ -249,6 +261,7 @@ void apply_step(World& world, const SwitchDisks& step) {
 
 void undo_step(World& world, const SwitchDisks& step) {
   for (const CopyPath& sidecar : step.sidecars) undo_step(world, sidecar);
+  if (!step.memory.empty()) world.host.remove(step.memory);
   thaw_if_running(world, step);
 }
 

@@ -27,6 +27,12 @@ void apply_step(World& world, const DeleteLayer& step);
 void apply_step(World& world, const RemovePath& step);
 void apply_step(World& world, const RebaseLayer& step);
 void apply_step(World& world, const PullLayer& step);
+void apply_step(World& world, const BindDriver& step);
+void apply_step(World& world, const WriteAttribute& step);
+void apply_step(World& world, const MakeMdev& step);
+void apply_step(World& world, const RemoveMdev& step);
+void apply_step(World& world, const DetachDevice& step);
+void apply_step(World& world, const AttachDevice& step);
 
 void undo_step(World& world, const MakeFolder& step);
 void undo_step(World& world, const CreateLayer& step);
@@ -38,6 +44,11 @@ void undo_step(World& world, const ReplacePath& step);
 void undo_step(World& world, const AdoptFile& step);
 void undo_step(World& world, const DefineDomain& step);
 void undo_step(World& world, const StartDomain& step);
+void undo_step(World& world, const BindDriver& step);
+void undo_step(World& world, const WriteAttribute& step);
+void undo_step(World& world, const MakeMdev& step);
+void undo_step(World& world, const DetachDevice& step);
+void undo_step(World& world, const AttachDevice& step);
 /// Only reached when the switch did not happen: removes the sidecars, and thaws.
 void undo_step(World& world, const SwitchDisks& step);
 /// Steps that stand only after Commit are never undone.

@@ -19,7 +19,8 @@ inline vmgraft::CommandResult run_vmgraft(const std::vector<std::string>& argume
   vmgraft::Command command;
   command.argv = {binary};
   command.argv.insert(command.argv.end(), arguments.begin(), arguments.end());
-  command.environment = {"VMGRAFT_STORE=", "VMGRAFT_TEMPLATES=", "LIBVIRT_DEFAULT_URI=", "LC_ALL=C.UTF-8"};
+  command.environment = {"VMGRAFT_STORE=", "VMGRAFT_TEMPLATES=", "LIBVIRT_DEFAULT_URI=", "LC_ALL=C.UTF-8",
+                         "VMGRAFT_HOST_ROOT=", "VMGRAFT_GPU_CONFIG="};
   command.environment.insert(command.environment.end(), environment.begin(), environment.end());
   command.deadline = std::chrono::seconds(60);
   vmgraft::LinuxHost host;

@@ -6,7 +6,10 @@
 #include <regex>
 #include <sstream>
 
+#include <vmgraft/gpu.hpp>
+
 #include "cli/run_binary.hpp"
+#include "gpu/check_rows.hpp"
 #include "support/catch.hpp"
 
 namespace {
@@ -119,6 +122,22 @@ TEST_CASE("each kind of failure has its row in the exit table of vmgraft(1)") {
     ++rows;
   }
   CHECK(rows == 9);
+}
+
+TEST_CASE("vmgraft-gpu(7) lists each check of GPUs once, and each state") {
+  const std::string page = man_page("vmgraft-gpu.7");
+  for (const vmgraft::CheckName& check : vmgraft::kCheckNames) {
+    const std::string row = "\n.It Cm " + std::string(check.name) + "\n";
+    INFO(check.name);
+    const std::size_t first = page.find(row, page.find(".Sh CHECKS"));
+    REQUIRE(first != std::string::npos);
+    CHECK(page.find(row, first + 1) == std::string::npos);
+  }
+  for (int value = 0; value <= static_cast<int>(vmgraft::GpuState::quarantined); ++value) {
+    const std::string state = to_string(static_cast<vmgraft::GpuState>(value));
+    INFO(state);
+    CHECK(page.find("\n.It Cm " + state + "\n") != std::string::npos);
+  }
 }
 
 TEST_CASE("the man pages pass mandoc's lint") {

@@ -60,6 +60,26 @@ TEST_CASE("a usage error is one line with a hint, exit code 2 and an empty stdou
       {{"create", "micro", "--wait", "agen"},
        "--wait: 'agen' is not ready, agent, ssh or none\n  hint: did you mean 'agent'?\n"},
       {{"create", "micro", "--no-start", "--wait", "ssh"}, "--no-start and --wait exclude each other\n"},
+      {{"create", "micro", "--no-start", "--explain"},
+       "--explain explains nothing with --no-start: GPUs are chosen at the start\n"},
+      {{"create", "micro", "--gpus", ""}, "--gpus is empty\n"},
+      {{"create", "micro", "--gpus", "2", "--gpus", "modle=H100"},
+       "--gpus 'modle=H100': there is no key 'modle' (want address, count, kind, model or numa)\n  hint: did you mean "
+       "'model'?\n"},
+      {{"snapshot", "create", "web", "--timeout", "5s"}, "--timeout waits for nothing without --memory\n"},
+      {{"gpu", "lsit"}, "unknown verb 'gpu lsit'\n  hint: did you mean 'list'?\n"},
+      {{"gpu", "check", "H100"},
+       "'H100' is not a PCI address (want like 0000:41:00.0 or 41:00.0)\n  hint: `vmgraft gpu list` lists the GPUs\n"},
+      {{"gpu", "return", "41:00.8"},
+       "'41:00.8' is not a PCI address (want like 0000:41:00.0 or 41:00.0)\n  hint: `vmgraft gpu list` lists the "
+       "GPUs\n"},
+      {{"gpu", "attach", "web", "H100"},
+       "SPEC 'H100': neither a count, a PCI address nor KEY=VALUE\n  hint: write model=H100\n"},
+      {{"gpu", "attach", "web", "0"}, "SPEC asks for no GPU\n"},
+      {{"gpu", "lend", "41:00.0", "--dry-run"},
+       "vmgraft gpu lend has no plan to show: --dry-run does not go with it\n  hint: --dry-run goes with create, "
+       "delete, "
+       "snapshot create, snapshot delete, revert or clone\n"},
       {{"create", "micro", "--print-xml", "--dry-run"}, "--print-xml and --dry-run exclude each other\n"},
       {{"clone", "a", "b", "--wait", "ssh"}, "--wait waits for nothing without --start\n"},
       {{"stop", "a", "--force", "--timeout", "5s"}, "--force and --timeout exclude each other\n"},

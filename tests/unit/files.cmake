@@ -1,11 +1,21 @@
 set(unit_files
+  unit/attribute_test.cpp
   unit/command_test.cpp
   unit/doctor_test.cpp
   unit/domain_clone_test.cpp
+  unit/domain_placement_test.cpp
   unit/domain_read_test.cpp
   unit/domain_to_xml_test.cpp
   unit/error_test.cpp
+  unit/fake_pci_test.cpp
   unit/file_lock_test.cpp
+  unit/gpu_check_hosts_test.cpp
+  unit/gpu_check_test.cpp
+  unit/gpu_choose_test.cpp
+  unit/gpu_devices_test.cpp
+  unit/gpu_ledger_test.cpp
+  unit/gpu_place_test.cpp
+  unit/gpu_request_test.cpp
   unit/guest_agent_test.cpp
   unit/guest_copy_test.cpp
   unit/guest_provision_test.cpp
@@ -21,6 +31,8 @@ set(unit_files
   unit/libvirt_connection_test.cpp
   unit/linux_host_test.cpp
   unit/names_test.cpp
+  unit/pci_address_test.cpp
+  unit/plan_gpu_test.cpp
   unit/plan_test.cpp
   unit/qcow2_test.cpp
   unit/records_test.cpp

@@ -34,11 +34,12 @@ std::vector<Include> includes() {
 }
 
 // Top to bottom; each may include only itself and what stands below.
-const std::vector<std::string> kLayers = {"cli",  "run",      "image", "guest",   "plan", "domain",
+const std::vector<std::string> kLayers = {"cli",  "run",      "image", "guest",   "plan", "gpu", "domain",
                                           "template", "store", "libvirt", "host", "model"};
 // Value types that every layer speaks.
 const std::set<std::string> kValues = {"vmgraft/error.hpp",    "vmgraft/vm.hpp",       "vmgraft/image.hpp",  "vmgraft/template.hpp",
-                                       "vmgraft/requests.hpp", "vmgraft/doctor.hpp", "vmgraft/version.hpp", "vmgraft/progress.hpp"};
+                                       "vmgraft/requests.hpp", "vmgraft/doctor.hpp", "vmgraft/version.hpp", "vmgraft/progress.hpp",
+                                       "vmgraft/gpu.hpp"};
 
 std::size_t rank(const std::string& layer) {
   const auto at = std::find(kLayers.begin(), kLayers.end(), layer);

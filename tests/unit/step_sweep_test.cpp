@@ -4,9 +4,12 @@
 #include <set>
 #include <sstream>
 
+#include "domain/placement.hpp"
 #include "plan/plan_delete.hpp"
+#include "plan/plan_snapshot.hpp"
 #include "run/journal.hpp"
 #include "support/catch.hpp"
+#include "support/gpu_world.hpp"
 #include "support/plan_world.hpp"
 
 using namespace vmgraft;
@@ -26,6 +29,12 @@ void recover_all(PlanWorld& world) {
     const std::string path = world.store.journal_folder() / file;
     static_cast<void>(Executor(world.world()).recover(journal_from_json(*world.host.read_file(path), path)));
   }
+}
+
+std::string plugged_gpu() {
+  PassedGpu gpu;
+  gpu.functions.push_back({"0000:41:00.0", true, 0});
+  return hostdev_xml(gpu, 0, "ua-gpu0-0", 3);
 }
 
 std::vector<Scenario> scenarios() {
@@ -50,7 +59,66 @@ std::vector<Scenario> scenarios() {
     };
   };
   const auto one_vm = [](PlanWorld& world) { world.add_vm("a", {true, true}); world.touch("a"); };
+  const std::string gpu = "0000:41:00.0";
+  const auto with_gpus = [one_vm](PlanWorld& world) {
+    one_vm(world);
+    add_gpus(world.host);
+  };
+  const auto with_lease = [with_gpus](PlanWorld& world) {
+    with_gpus(world);
+    world.run(lease_of(world.host, "a"));
+    world.host.reset();
+  };
+  const auto with_plugged = [with_lease](PlanWorld& world) {
+    with_lease(world);
+    world.hypervisor.set_running(world.uuid("a"), true);
+    world.hypervisor.attach_device(world.uuid("a"), plugged_gpu());
+    world.host.reset();
+  };
+  const auto with_lent = [with_gpus, gpu](PlanWorld& world) {
+    with_gpus(world);
+    world.run(plan_lend(gpu_facts_of(world.host), ledger_of(world.host), gpu));
+    world.host.reset();
+  };
+  const auto with_vfs = [with_gpus](PlanWorld& world) {
+    with_gpus(world);
+    world.run(plan_make_vfs(gpu_facts_of(world.host), ledger_of(world.host), "0000:42:00.0", 2));
+    world.host.reset();
+  };
   return {
+      {"GPU lease", with_gpus, [](PlanWorld& w) { return lease_of(w.host, "a"); }},
+      {"GPU release", with_lease,
+       [gpu](PlanWorld& w) { return plan_release(gpu_facts_of(w.host), ledger_of(w.host), gpu, {"hot", {}}); }},
+      {"GPU quarantine", with_lease,
+       [gpu](PlanWorld& w) { return plan_release(gpu_facts_of(w.host), ledger_of(w.host), gpu, {{}, "it is dead"}); }},
+      {"GPU lend", with_gpus, [gpu](PlanWorld& w) { return plan_lend(gpu_facts_of(w.host), ledger_of(w.host), gpu); }},
+      {"GPU return", with_lent,
+       [gpu](PlanWorld& w) { return plan_return(gpu_facts_of(w.host), ledger_of(w.host), gpu, {"hot", {}}); }},
+      {"virtual functions made", with_gpus,
+       [](PlanWorld& w) { return plan_make_vfs(gpu_facts_of(w.host), ledger_of(w.host), "0000:42:00.0", 2); }},
+      {"virtual functions removed", with_vfs,
+       [](PlanWorld& w) { return plan_remove_vfs(gpu_facts_of(w.host), ledger_of(w.host), "0000:42:00.0"); }},
+      {"start with a GPU", with_lease,
+       [](PlanWorld& w) {
+         std::string xml = w.hypervisor.domain_xml(w.uuid("a"), true);
+         xml.insert(xml.find("</devices>"), plugged_gpu());
+         return Plan{"start a", {"a"}, {StartDomain{"a", w.uuid("a"), xml}}};
+       }},
+      {"GPU attach", running(with_lease),
+       [](PlanWorld& w) {
+         return Plan{"gpu attach a", {"a"}, {AttachDevice{"a", w.uuid("a"), "ua-gpu0-0", plugged_gpu()}}};
+       }},
+      {"GPU detach", with_plugged,
+       [](PlanWorld& w) {
+         return Plan{"gpu detach a", {"a"}, {DetachDevice{"a", w.uuid("a"), "ua-gpu0-0", plugged_gpu(), 60}}};
+       }},
+      {"memory snapshot with a GPU", with_plugged,
+       [](PlanWorld& w) {
+         SnapshotPlanInput input{w.store, w.facts("a"), "warm", "", "2026-01-02T03:04:05Z", false, w.ids(2)};
+         input.memory = true;
+         input.unplug = {{"a", w.uuid("a"), "ua-gpu0-0", plugged_gpu(), 60}};
+         return plan_snapshot(std::move(input));
+       }},
       {"create of three", [](PlanWorld&) {}, [](PlanWorld& w) { return w.plan_new({"a", "b", "c"}); }},
       {"snapshot, stopped", one_vm, [](PlanWorld& w) { return w.plan_snap("a", "s1"); }},
       {"snapshot, running and frozen", running(one_vm), [](PlanWorld& w) { return w.plan_snap("a", "s1", true); }},

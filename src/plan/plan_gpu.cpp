@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/plan_gpu.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include <vmgraft/error.hpp>
+
+#include "host/sha256.hpp"
+
+namespace vmgraft {
+namespace {
+
+constexpr const char* kVfio = "vfio-pci";
+
+std::string to_word(GpuRelease release) {
+  switch (release) {
+    case GpuRelease::reset: return "reset";
+    case GpuRelease::driver: return "driver";
+    case GpuRelease::keep: return "keep";
+  }
+  return "reset";
+}
+
+const PciFunction& function(const GpuFacts& facts, const std::string& address) {
+  const PciFunction* found = facts.devices.find(address);
+  if (found == nullptr) throw Error(Errc::not_found, fmt::format("there is no PCI function {}", address));
+  return *found;
+}
+
+const Gpu& gpu_at(const GpuFacts& facts, const std::string& address) {
+  const Gpu* found = facts.find(address);
+  if (found == nullptr) throw Error(Errc::not_found, fmt::format("there is no GPU at {}", address));
+  return *found;
+}
+
+/// What the ledger has of the device that is at the address now; of another one it says nothing.
+GpuRecord known(const GpuFacts& facts, const std::string& address) {
+  const std::string identity = identity_of(function(facts, address));
+  if (const GpuRecord* record = facts.record(address); record != nullptr && record->identity == identity) return *record;
+  GpuRecord record;
+  record.address = address;
+  record.identity = identity;
+  return record;
+}
+
+WriteFile write_record(const GpuFacts& facts, const GpuLedger& ledger, const GpuRecord& after) {
+  const GpuRecord* before = facts.record(after.address);
+  return {ledger.file(after.address), to_json_text(after), 0644, before != nullptr,
+          before == nullptr ? std::string{} : to_json_text(*before)};
+}
+
+/// A vGPU's VF stays on its vendor's driver, which makes its VFIO device.
+bool is_ready(const PciFunction& function) {
+  return is_vfio_driver(function.driver) || (!function.physical_function.empty() && function.driver == "nvidia");
+}
+
+/// Onto vfio-pci what is not there, remembering where it came from.
+std::vector<Step> take(const GpuFacts& facts, const Gpu& gpu, GpuRecord& record) {
+  std::vector<Step> steps;
+  for (const std::string& address : functions_of(gpu)) {
+    const PciFunction& each = function(facts, address);
+    if (is_ready(each)) continue;
+    record.origins.push_back({address, each.driver, each.driver_override});
+    steps.emplace_back(BindDriver{address, kVfio, kVfio, each.driver, each.driver_override});
+  }
+  return steps;
+}
+
+/// Where each function came from, the GPU before its companions; the record forgets it.
+std::vector<Step> give_back(const GpuFacts& facts, GpuRecord& record) {
+  std::vector<Step> steps;
+  std::reverse(record.origins.begin(), record.origins.end());
+  for (const GpuOrigin& origin : record.origins) {
+    const PciFunction& now = function(facts, origin.address);
+    steps.emplace_back(
+        BindDriver{origin.address, origin.driver, origin.driver_override, now.driver, now.driver_override});
+  }
+  record.origins.clear();
+  return steps;
+}
+
+/// Through its host driver, whose start clears what it clears, and back to vfio-pci.
+std::vector<Step> pass_through_driver(const GpuFacts& facts, const GpuRecord& record) {
+  std::vector<Step> steps;
+  for (const GpuOrigin& origin : record.origins) {
+    if (origin.address != record.address || origin.driver.empty()) continue;
+    const PciFunction& now = function(facts, origin.address);
+    steps.emplace_back(
+        BindDriver{origin.address, origin.driver, origin.driver_override, now.driver, now.driver_override});
+    steps.emplace_back(
+        BindDriver{origin.address, now.driver, now.driver_override, origin.driver, origin.driver_override});
+  }
+  return steps;
+}
+
+void end_lease(GpuRecord& record) {
+  record.vm.clear();
+  record.vm_uuid.clear();
+  record.store.clear();
+  record.release.clear();
+}
+
+std::string reset_note(const ResetOutcome& outcome) {
+  return fmt::format("reset by {}; its memory was not overwritten", outcome.method);
+}
+
+Plan new_plan(const std::string& verb) { return {verb, {kGpuLock}, {}}; }
+
+void append(std::vector<Step>& to, std::vector<Step> steps) {
+  to.insert(to.end(), std::make_move_iterator(steps.begin()), std::make_move_iterator(steps.end()));
+}
+
+std::string sriov(const std::string& physical, const char* attribute) {
+  return fmt::format("/sys/bus/pci/devices/{}/{}", physical, attribute);
+}
+
+}  // namespace
+
+std::vector<std::string> functions_of(const Gpu& gpu) {
+  std::vector<std::string> functions = gpu.companions;
+  functions.push_back(gpu.address);
+  return functions;
+}
+
+std::string mdev_uuid(const std::string& vm_uuid, std::size_t index) {
+  // RFC 9562, version 8: a name of our own, hashed.
+  std::string hex = sha256_text(fmt::format("{}/mdev/{}", vm_uuid, index)).substr(0, 32);
+  hex[12] = '8';
+  hex[16] = '8';
+  for (const std::size_t at : {20u, 16u, 12u, 8u}) hex.insert(at, 1, '-');
+  return hex;
+}
+
+Plan plan_lease(const GpuFacts& facts, const GpuLedger& ledger, const std::vector<std::string>& addresses,
+                const std::vector<MakeMdev>& mdevs, const Lease& lease) {
+  Plan plan = new_plan(fmt::format("take GPUs for {}", lease.vm));
+  plan.vms.push_back(lease.vm);
+  std::vector<Step> binds;
+  for (const std::string& address : addresses) {
+    GpuRecord record = known(facts, address);
+    record.vm = lease.vm;
+    record.vm_uuid = lease.vm_uuid;
+    record.store = lease.store;
+    record.release = to_word(lease.release);
+    record.note.clear();
+    append(binds, take(facts, gpu_at(facts, address), record));
+    plan.steps.emplace_back(write_record(facts, ledger, record));
+  }
+  append(plan.steps, std::move(binds));
+  plan.steps.insert(plan.steps.end(), mdevs.begin(), mdevs.end());
+  return plan;
+}
+
+Plan plan_release(const GpuFacts& facts, const GpuLedger& ledger, const std::string& address,
+                  const ResetOutcome& outcome) {
+  Plan plan = new_plan(fmt::format("release GPU {}", address));
+  GpuRecord record = known(facts, address);
+  const std::string policy = record.release;
+  end_lease(record);
+  if (policy == "keep") {
+    record.lent = true;
+    record.note = "kept as the VM left it: not reset, its memory not cleared";
+  } else if (!outcome.failure.empty()) {
+    record.quarantine = outcome.failure;
+  } else {
+    record.note = reset_note(outcome);
+    if (policy == "driver" && record.lent) append(plan.steps, pass_through_driver(facts, record));
+    if (policy == "driver" && !record.origins.empty())
+      record.note = fmt::format("reset by {}, then started by its host driver", outcome.method);
+    if (!record.lent) append(plan.steps, give_back(facts, record));
+  }
+  plan.steps.emplace_back(write_record(facts, ledger, record));
+  return plan;
+}
+
+Plan plan_quarantine(const GpuFacts& facts, const GpuLedger& ledger, const std::string& address,
+                     const std::string& reason) {
+  Plan plan = new_plan(fmt::format("quarantine GPU {}", address));
+  GpuRecord record = known(facts, address);
+  end_lease(record);
+  record.quarantine = reason;
+  plan.steps.emplace_back(write_record(facts, ledger, record));
+  return plan;
+}
+
+Plan plan_lend(const GpuFacts& facts, const GpuLedger& ledger, const std::string& address) {
+  Plan plan = new_plan(fmt::format("lend GPU {}", address));
+  GpuRecord record = known(facts, address);
+  record.lent = true;
+  record.note.clear();
+  std::vector<Step> binds = take(facts, gpu_at(facts, address), record);
+  plan.steps.emplace_back(write_record(facts, ledger, record));
+  append(plan.steps, std::move(binds));
+  return plan;
+}
+
+Plan plan_return(const GpuFacts& facts, const GpuLedger& ledger, const std::string& address,
+                 const ResetOutcome& outcome) {
+  Plan plan = new_plan(fmt::format("return GPU {}", address));
+  GpuRecord record = known(facts, address);
+  end_lease(record);
+  record.lent = false;
+  record.quarantine.clear();
+  record.note = outcome.failure.empty() ? reset_note(outcome)
+                                        : fmt::format("returned by force: {}", outcome.failure);
+  append(plan.steps, give_back(facts, record));
+  plan.steps.emplace_back(write_record(facts, ledger, record));
+  return plan;
+}
+
+Plan plan_make_vfs(const GpuFacts& facts, const GpuLedger& ledger, const std::string& physical, unsigned count) {
+  const PciFunction& pf = function(facts, physical);
+  if (pf.vfs != 0 || count > pf.most_vfs)
+    throw Error(Errc::conflict, fmt::format("{} cannot make {} virtual functions: it has {} of {}", physical, count, pf.vfs,
+                                            pf.most_vfs));
+  Plan plan = new_plan(fmt::format("make {} virtual functions of {}", count, physical));
+  GpuRecord record = known(facts, physical);
+  record.made_vfs = count;
+  plan.steps.emplace_back(write_record(facts, ledger, record));
+  plan.steps.emplace_back(WriteAttribute{sriov(physical, "sriov_drivers_autoprobe"), "0", "1"});
+  plan.steps.emplace_back(WriteAttribute{sriov(physical, "sriov_numvfs"), std::to_string(count), "0"});
+  return plan;
+}
+
+Plan plan_remove_vfs(const GpuFacts& facts, const GpuLedger& ledger, const std::string& physical) {
+  Plan plan = new_plan(fmt::format("remove the virtual functions of {}", physical));
+  GpuRecord record = known(facts, physical);
+  record.made_vfs = 0;
+  plan.steps.emplace_back(
+      WriteAttribute{sriov(physical, "sriov_numvfs"), "0", std::to_string(function(facts, physical).vfs)});
+  plan.steps.emplace_back(WriteAttribute{sriov(physical, "sriov_drivers_autoprobe"), "1", "0"});
+  plan.steps.emplace_back(write_record(facts, ledger, record));
+  return plan;
+}
+
+}  // namespace vmgraft

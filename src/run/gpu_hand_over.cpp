@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <set>
+
+#include "domain/placement.hpp"
+#include "gpu/check.hpp"
+#include "gpu/choose.hpp"
+#include "gpu/place.hpp"
+#include "model/names.hpp"
+#include "model/size.hpp"
+#include "run/manager_impl.hpp"
+
+namespace vmgraft {
+namespace {
+
+bool is_active(const DomainState& domain) {
+  return domain.state == VmState::running || domain.state == VmState::paused;
+}
+
+std::string gpu_config_file() {
+  const char* own = std::getenv("VMGRAFT_GPU_CONFIG");
+  return own == nullptr ? kGpuConfigFile : own;
+}
+
+/// GPUs, and all that shares their groups.
+std::vector<std::string> concerned(const HostDevices& devices) {
+  std::vector<std::string> addresses;
+  for (const PciFunction& function : devices.functions)
+    if (!function.is_bridge()) addresses.push_back(function.address);
+  return addresses;
+}
+
+/// A spec for each chosen VF is one for its physical function's: how many are to be made where.
+std::map<std::string, unsigned> vfs_to_make(const GpuChoice& choice) {
+  std::map<std::string, unsigned> counts;
+  for (const GpuChoice::One& one : choice.gpus)
+    if (one.make_vf) ++counts[one.address];
+  return counts;
+}
+
+/// Those that are taken whole; a mediated device leaves its GPU to the host's driver.
+std::vector<std::string> whole_ones(const GpuChoice& choice) {
+  std::vector<std::string> addresses;
+  for (const GpuChoice::One& one : choice.gpus)
+    if (one.kind != GpuKind::mdev) addresses.push_back(one.address);
+  return addresses;
+}
+
+std::vector<MakeMdev> mdevs_of(const GpuChoice& choice, const std::string& vm_uuid, Placement& placement) {
+  std::vector<MakeMdev> mdevs;
+  for (std::size_t i = 0; i < choice.gpus.size(); ++i) {
+    if (choice.gpus[i].kind != GpuKind::mdev) continue;
+    mdevs.push_back({choice.gpus[i].address, choice.gpus[i].mdev_type, mdev_uuid(vm_uuid, i)});
+    placement.gpus.at(i).mdev = mdevs.back().uuid;
+  }
+  return mdevs;
+}
+
+constexpr const char* kMdevs = "/sys/bus/mdev/devices";
+
+}  // namespace
+
+bool Manager::Impl::owns_gpus() {
+  if (geteuid() != 0 || !options.host_root.empty()) return false;
+  if (uri_.empty()) uri_ = choose_uri(options.connect);
+  return uri_.find("/system") != std::string::npos;
+}
+
+void Manager::Impl::require_gpu_host() {
+  if (!options.host_root.empty())
+    throw Error(Errc::usage, "a recorded host cannot be changed", "unset VMGRAFT_HOST_ROOT");
+  if (owns_gpus()) return;
+  throw Error(Errc::host_unfit, "GPUs are handed over by root on the system connection, and this is neither",
+              "run it with sudo, and with --connect qemu:///system");
+}
+
+void Manager::Impl::require_gpus(const VmSpec& spec) {
+  require_gpu_host();
+  const GpuFacts facts = gpu_facts(GpuDepth::whole);
+  refuse_failures(check_host(facts));
+  CheckFor wanted;
+  wanted.spec = &spec;
+  static_cast<void>(choose_gpus(facts, spec, wanted));
+}
+
+FileLock Manager::Impl::lock_gpus(const std::string& purpose) {
+  make_ledger_folder();
+  return FileLock::take(ledger().lock_file(), FileLock::Kind::exclusive, purpose, true, options.interrupted);
+}
+
+void Manager::Impl::make_ledger_folder() {
+  host.make_folder(ledger().folder().parent_path(), 0755);
+  host.make_folder(ledger().folder(), 0755);
+}
+
+void Manager::Impl::load_vfio() {
+  if (host.stat("/sys/bus/pci/drivers/vfio-pci")) return;
+  Command command;
+  command.argv = {"modprobe", "vfio-pci"};
+  const CommandResult result = host.run(command);
+  if (result.exit_code == 0) return;
+  throw Error(Errc::host_unfit, fmt::format("the module vfio-pci cannot be loaded: {}", printable(result.err)),
+              "is it blacklisted, or missing for this kernel?");
+}
+
+std::vector<DomainUse> Manager::Impl::domain_uses(bool with_stopped) {
+  std::vector<DomainUse> uses;
+  for (const DomainState& domain : hypervisor().domains()) {
+    if (!is_active(domain) && !with_stopped) continue;
+    DomainUse use{domain.name, domain.uuid, {}, is_active(domain), {}};
+    std::string xml;
+    try {
+      xml = hypervisor().domain_xml(domain.uuid, !use.is_running);
+    } catch (const Error&) {
+      continue;  // it went meanwhile
+    }
+    for (const DomainHostdev& device : read_hostdevs(xml))
+      if (!device.address.empty()) use.functions.push_back(device.address);
+    if (use.functions.empty()) continue;
+    use.store = read_domain(xml).store;
+    use.host_cpus = read_pinned_cpus(xml);
+    uses.push_back(std::move(use));
+  }
+  return uses;
+}
+
+GpuFacts Manager::Impl::gpu_facts(GpuDepth depth) {
+  GpuFacts facts;
+  facts.devices = read_devices(host, read_gpu_config(host, gpu_config_file()));
+  facts.records = ledger().records();
+  if (options.host_root.empty()) {
+    try {
+      facts.domains = domain_uses(depth != GpuDepth::list);
+    } catch (const Error& error) {
+      if (depth == GpuDepth::whole) throw;
+      notice(fmt::format("which VMs hold GPUs is not known: {}", error.what()));
+    }
+  }
+  facts.gpus = find_gpus(facts.devices, facts.domains, facts.records);
+  if (depth == GpuDepth::list) return facts;
+  facts.settings = read_settings(host);
+  facts.use = read_use(host, facts.devices, concerned(facts.devices));
+  const PciNames names(host);
+  for (const Gpu& gpu : facts.gpus) {
+    const PciFunction& function = *facts.devices.find(gpu.address);
+    facts.names[gpu.address] = names.name(function.vendor, function.device);
+  }
+  return facts;
+}
+
+/// Virtual functions are made before they can be chosen; then the choice is made again, among them.
+GpuChoice Manager::Impl::choose(GpuFacts& facts, const VmSpec& spec, const CheckFor& wanted) {
+  GpuChoice choice = choose_gpus(facts, spec, wanted);
+  const std::map<std::string, unsigned> counts = vfs_to_make(choice);
+  if (counts.empty()) return choice;
+  for (const auto& [physical, count] : counts) {
+    progress(fmt::format("making {} virtual functions of {}", count, physical));
+    execute(plan_make_vfs(facts, ledger(), physical, count));
+  }
+  facts = gpu_facts(GpuDepth::whole);
+  return choose_gpus(facts, spec, wanted);
+}
+
+Manager::Impl::Hold Manager::Impl::take_gpus(const Manifest& manifest, const VmSpec& spec, Tuning tuning, bool explain) {
+  const FileLock lock = lock_gpus("take GPUs for " + manifest.name);
+  recover({manifest.name, kGpuLock});
+  release_leases(manifest);  // of a run that ended by itself
+  GpuFacts facts = gpu_facts(GpuDepth::whole);
+  refuse_failures(check_host(facts));
+  CheckFor wanted;
+  wanted.spec = &spec;
+  wanted.vm_uuid = manifest.uuid;
+  const GpuChoice choice = choose(facts, spec, wanted);
+  if (explain)
+    for (const std::string& line : choice.explanation) notice(line);
+  const std::vector<std::string> addresses = whole_ones(choice);
+  wanted.together = addresses;
+  for (const GpuChoice::One& one : choice.gpus) {
+    wanted.kind = one.kind;
+    refuse_failures(check_gpu(facts, *facts.find(one.address), wanted));
+  }
+  PlaceFor place_for;
+  place_for.is_kvm = read_domain(hypervisor().domain_xml(manifest.uuid, true)).virt_type == "kvm";
+  place_for.libvirt_version = hypervisor().info().libvirt_version;
+  VmSpec tuned = spec;
+  tuned.tuning = tuning;
+  Placement placement = place(facts, choice, tuned, place_for);
+  const std::vector<MakeMdev> mdevs = mdevs_of(choice, manifest.uuid, placement);
+  load_vfio();
+  execute(plan_lease(facts, ledger(), addresses, mdevs, {manifest.name, manifest.uuid, store().root(), spec.release}));
+  if (const std::uint64_t estimate = start_estimate(placement, facts, spec); estimate > 10)
+    notice(fmt::format("memory is pinned and BARs are mapped before the guest runs: this takes about {} s", estimate));
+  return {addresses, placement};
+}
+
+void Manager::Impl::after_failure(Error& error, const std::function<void()>& clean_up) {
+  const std::atomic<bool>* interrupted = std::exchange(options.interrupted, nullptr);  // cleaning up is not cut short
+  try {
+    clean_up();
+  } catch (const Error& second) {
+    error.add_leftover(second.what());
+  }
+  options.interrupted = interrupted;
+}
+
+std::string Manager::Impl::release_gpus(const Manifest& manifest) {
+  if (!owns_gpus()) return {};
+  const std::vector<GpuRecord> records = ledger().records();
+  release_mdevs(manifest);
+  const auto is_its = [&](const GpuRecord& record) { return record.vm_uuid == manifest.uuid; };
+  if (std::none_of(records.begin(), records.end(), is_its)) return {};
+  const FileLock lock = lock_gpus("release GPUs of " + manifest.name);
+  return release_leases(manifest);
+}
+
+void Manager::Impl::release_mdevs(const Manifest& manifest) {
+  const std::vector<std::string> there = host.list_folder(kMdevs);
+  if (there.empty()) return;
+  std::set<std::string> held;
+  if (const std::optional<DomainState> domain = hypervisor().find_by_uuid(manifest.uuid); domain && is_active(*domain))
+    for (const DomainHostdev& device : read_hostdevs(hypervisor().domain_xml(manifest.uuid, false))) held.insert(device.mdev);
+  Plan plan{fmt::format("remove mediated devices of {}", manifest.name), {manifest.name}, {Commit{}}};
+  for (std::size_t i = 0; i < kMostMdevs; ++i) {
+    const std::string uuid = mdev_uuid(manifest.uuid, i);
+    if (std::find(there.begin(), there.end(), uuid) != there.end() && !held.contains(uuid))
+      plan.steps.emplace_back(RemoveMdev{uuid});
+  }
+  if (plan.steps.size() > 1) execute(plan);
+}
+
+std::string Manager::Impl::release_leases(const Manifest& manifest) {
+  std::string method;
+  for (const GpuRecord& record : ledger().records()) {
+    if (record.vm_uuid != manifest.uuid) continue;
+    const GpuFacts facts = gpu_facts(GpuDepth::whole);
+    const Gpu* gpu = facts.find(record.address);
+    if (gpu == nullptr) {
+      notice(fmt::format("GPU {}, which VM '{}' held, is not there any more", record.address, manifest.name));
+      host.remove(ledger().file(record.address));
+      continue;
+    }
+    if (gpu->state == GpuState::in_vm) continue;  // it still runs with it
+    method = release_gpu(facts, *gpu, record);
+  }
+  return method;
+}
+
+std::string Manager::Impl::release_gpu(const GpuFacts& facts, const Gpu& gpu, const GpuRecord& record) {
+  const std::vector<std::string> functions = functions_of(gpu);
+  for (const DeviceUser& user : facts.use.users)
+    if (user.node.starts_with("/dev/vfio/") &&
+        std::find(functions.begin(), functions.end(), user.address) != functions.end())
+      throw Error(Errc::conflict,
+                  fmt::format("GPU {} cannot be released: process {} ({}) still has {} open", gpu.address, user.pid,
+                              printable(user.command), user.node),
+                  "wait until it has ended, or end it");
+  progress(fmt::format("releasing GPU {}", gpu.address));
+  const ResetOutcome outcome = record.release == "keep" ? ResetOutcome{} : reset_gpu(host, facts, gpu);
+  std::string quarantine = outcome.failure;
+  try {
+    execute(plan_release(facts, ledger(), gpu.address, outcome));
+  } catch (const Error& error) {
+    quarantine = fmt::format("it did not go back to its driver: {}", error.what());
+    execute(plan_quarantine(gpu_facts(GpuDepth::list), ledger(), gpu.address, quarantine));
+  }
+  if (!quarantine.empty())
+    notice(fmt::format("GPU {} is quarantined: {}; lift it with: vmgraft gpu return {} --force", gpu.address,
+                       printable(quarantine), gpu.address));
+  remove_made_vfs(facts, gpu);
+  return outcome.method;
+}
+
+void Manager::Impl::remove_made_vfs(const GpuFacts& before, const Gpu& gpu) {
+  const std::string physical = before.devices.find(gpu.address)->physical_function;
+  if (physical.empty()) return;
+  const GpuFacts facts = gpu_facts(GpuDepth::whole);
+  const GpuRecord* record = facts.record(physical);
+  if (record == nullptr || record->made_vfs == 0) return;
+  for (const std::string& address : facts.devices.find(physical)->virtual_functions) {
+    const Gpu* vf = facts.find(address);
+    if (vf != nullptr && vf->state != GpuState::host && vf->state != GpuState::vfio) return;  // another VM has it
+  }
+  execute(plan_remove_vfs(facts, ledger(), physical));
+}
+
+std::optional<FileLock> Manager::Impl::try_lock_vm(const std::string& vm) {
+  return FileLock::try_take(store().locks_folder() / ("vm-" + vm + ".lock"), FileLock::Kind::exclusive,
+                            "release GPUs of " + vm);
+}
+
+void Manager::Impl::reap_gpus() {
+  if (!owns_gpus()) return;
+  if (!host.list_folder(kMdevs).empty()) {
+    for (const Manifest& manifest : store().manifests())
+      if (const std::optional<FileLock> lock = try_lock_vm(manifest.name)) release_mdevs(manifest);
+  }
+  for (const GpuRecord& record : ledger().records()) {
+    if (record.vm_uuid.empty() || record.store != store().root().string()) continue;
+    const std::optional<FileLock> lock = try_lock_vm(record.vm);
+    if (!lock) continue;  // somebody is at work on that VM, and does it himself
+    Manifest gone;
+    gone.name = record.vm;
+    gone.uuid = record.vm_uuid;
+    const std::optional<DomainState> domain = hypervisor().find_by_uuid(record.vm_uuid);
+    if (domain && is_active(*domain)) {
+      const std::vector<DomainHostdev> devices = read_hostdevs(hypervisor().domain_xml(record.vm_uuid, false));
+      if (std::any_of(devices.begin(), devices.end(),
+                      [&](const DomainHostdev& each) { return each.address == record.address; }))
+        continue;
+    }
+    notice(fmt::format("releasing GPU {}, which VM '{}' held", record.address, record.vm));
+    try {
+      static_cast<void>(release_gpus(gone));
+    } catch (const Error& error) {
+      notice(error.what());  // what the command is about need not fail for it
+    }
+  }
+}
+
+void Manager::Impl::try_reap() {
+  try {
+    if (owns_gpus()) static_cast<void>(store());
+  } catch (const Error& error) {
+    notice(fmt::format("what VMs left is not looked after: {}", error.what()));
+  }
+}
+
+void Manager::Impl::start_with_gpus(const Manifest& manifest, const VmSpec& spec, bool explain) {
+  require_gpu_host();
+  const Hold hold = take_gpus(manifest, spec, spec.tuning, explain);
+  try {
+    const std::string xml = with_placement(hypervisor().domain_xml(manifest.uuid, true), hold.placement);
+    Plan plan{fmt::format("start {}", manifest.name), {manifest.name}, {}};
+    plan.steps.emplace_back(StartDomain{manifest.name, manifest.uuid, xml});
+    execute(plan);
+  } catch (Error& error) {
+    after_failure(error, [&] { static_cast<void>(release_gpus(manifest)); });
+    throw;
+  }
+}
+
+std::vector<std::string> Manager::Impl::plug_gpus(const Manifest& manifest, const VmSpec& spec, bool explain) {
+  const Hold hold = take_gpus(manifest, spec, Tuning::none, explain);
+  const std::string live = hypervisor().domain_xml(manifest.uuid, false);
+  const std::vector<unsigned> ports = free_root_ports(live);
+  Plan plan{fmt::format("gpu attach {}", manifest.name), {manifest.name}, {}};
+  const std::vector<DomainHostdev> there = read_hostdevs(live);
+  const auto is_taken = [&](const std::string& alias) {
+    return std::any_of(there.begin(), there.end(), [&](const DomainHostdev& each) { return each.alias.starts_with(alias); });
+  };
+  unsigned index = 0;
+  for (const PassedGpu& gpu : hold.placement.gpus) {
+    while (is_taken(fmt::format("ua-gpu{}-", index))) ++index;
+    const std::size_t devices = gpu.mdev.empty() ? gpu.functions.size() : 1;
+    for (std::size_t i = 0; i < devices; ++i) {
+      if (gpu.mdev.empty() && !gpu.functions[i].is_visible) continue;
+      if (plan.steps.size() == ports.size())
+        throw Error(Errc::conflict, fmt::format("VM '{}' has no free PCIe root port left for a hot plug", manifest.name),
+                    "every VM starts with four spare ones; restart it with the GPUs it needs");
+      const std::string alias = fmt::format("ua-gpu{}-{}", index, i);
+      const std::string xml = hostdev_xml(gpu, i, alias, ports[plan.steps.size()]);
+      plan.steps.emplace_back(AttachDevice{manifest.name, manifest.uuid, alias, xml});
+    }
+    ++index;
+  }
+  execute(plan);
+  return hold.addresses;
+}
+
+std::vector<DetachDevice> Manager::Impl::detach_steps(const Manifest& manifest, std::chrono::seconds timeout,
+                                                      const std::vector<std::string>* only) {
+  const std::string live = hypervisor().domain_xml(manifest.uuid, false);
+  std::vector<DetachDevice> steps;
+  for (const DomainHostdev& device : read_hostdevs(live)) {
+    if (device.address.empty() || device.alias.empty()) continue;
+    if (only != nullptr && std::find(only->begin(), only->end(), device.address) == only->end()) continue;
+    steps.push_back({manifest.name, manifest.uuid, device.alias, device_text(live, device.alias),
+                     static_cast<unsigned>(timeout.count())});
+  }
+  std::reverse(steps.begin(), steps.end());  // companions before their GPU
+  return steps;
+}
+
+}  // namespace vmgraft

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "domain/placement.hpp"
+#include "run/step_effects.hpp"
+
+namespace vmgraft {
+namespace {
+
+using std::chrono::seconds;
+
+// The kernel's own limit is none: an unbind waits for the last user. What is not done by then is wedged.
+constexpr seconds kBindDeadline{60};
+constexpr seconds kAttributeDeadline{30};
+
+std::string sysfs(const std::string& address) { return "/sys/bus/pci/devices/" + address; }
+
+std::string driver_of(Host& host, const std::string& address) {
+  const std::optional<std::string> link = host.read_link(sysfs(address) + "/driver");
+  return link ? std::filesystem::path(*link).filename().string() : std::string{};
+}
+
+std::string trimmed(std::string text) {
+  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
+  return text;
+}
+
+std::string override_of(Host& host, const std::string& address) {
+  const std::string text = trimmed(host.read_file(sysfs(address) + "/driver_override").value_or(""));
+  return text == "(null)" ? std::string{} : text;
+}
+
+/// Every write of these may succeed and do nothing: the only proof is the link afterwards.
+void bind(Host& host, const std::string& address, const std::string& driver, const std::string& driver_override) {
+  if (!host.stat(sysfs(address)))
+    throw Error(Errc::host_unfit, fmt::format("PCI function {} is not there (any more)", address),
+                "was the card taken out, or its virtual functions removed? lspci -D tells what there is");
+  if (override_of(host, address) != driver_override)
+    host.write_attribute(sysfs(address) + "/driver_override", driver_override + "\n", kAttributeDeadline);
+  const std::string now = driver_of(host, address);
+  if (now == driver) return;
+  if (!now.empty()) host.write_attribute(sysfs(address) + "/driver/unbind", address, kBindDeadline);
+  if (!driver.empty()) host.write_attribute("/sys/bus/pci/drivers_probe", address, kBindDeadline);
+  const std::string reached = driver_of(host, address);
+  if (reached == driver) return;
+  throw Error(Errc::host_unfit,
+              fmt::format("{} should be on {}, but it is on {}", address, driver.empty() ? "no driver" : driver,
+                          reached.empty() ? "no driver" : reached),
+              driver.empty() ? "look at dmesg" : fmt::format("is the module of {} loaded? dmesg tells why it did not take it", driver));
+}
+
+bool is_active(World& world, const std::string& uuid) {
+  const std::optional<DomainState> domain = world.hypervisor().find_by_uuid(uuid);
+  return domain && (domain->state == VmState::running || domain->state == VmState::paused);
+}
+
+bool has_device(World& world, const std::string& uuid, const std::string& alias) {
+  const std::vector<DomainHostdev> devices = read_hostdevs(world.hypervisor().domain_xml(uuid, false));
+  return std::any_of(devices.begin(), devices.end(), [&](const DomainHostdev& each) { return each.alias == alias; });
+}
+
+void plug_in(World& world, const std::string& uuid, const std::string& alias, const std::string& xml) {
+  if (is_active(world, uuid) && !has_device(world, uuid, alias)) world.hypervisor().attach_device(uuid, xml);
+}
+
+void take_out(World& world, const std::string& name, const std::string& uuid, const std::string& alias, seconds timeout) {
+  if (!is_active(world, uuid) || !has_device(world, uuid, alias)) return;
+  switch (world.hypervisor().detach_device(uuid, alias, timeout, world.interrupted)) {
+    case DetachOutcome::removed:
+    case DetachOutcome::vm_gone:
+      return;
+    case DetachOutcome::refused:
+      throw Error(Errc::conflict, fmt::format("VM '{}': the guest refused to let {} go", name, alias),
+                  "something in the guest uses the GPU: stop it there, unload its driver, and try again");
+    case DetachOutcome::interrupted:
+      throw Error(Errc::interrupted, fmt::format("interrupted while VM '{}' was asked to let {} go; it may still do so", name, alias));
+    case DetachOutcome::timed_out:
+      break;
+  }
+  throw Error(Errc::unreachable,
+              fmt::format("VM '{}': the guest did not let {} go within {} s", name, alias, timeout.count()),
+              "is its system up, and does its kernel know PCI hot-plug? Stop what uses the GPU in it, or give it longer with --timeout");
+}
+
+}  // namespace
+
+void apply_step(World& world, const BindDriver& step) { bind(world.host, step.address, step.driver, step.driver_override); }
+void undo_step(World& world, const BindDriver& step) {
+  bind(world.host, step.address, step.from_driver, step.from_override);
+}
+
+void apply_step(World& world, const WriteAttribute& step) {
+  if (trimmed(world.host.read_file(step.path).value_or("")) != step.value)
+    world.host.write_attribute(step.path, step.value, kAttributeDeadline);
+}
+void undo_step(World& world, const WriteAttribute& step) {
+  if (trimmed(world.host.read_file(step.path).value_or("")) != step.previous)
+    world.host.write_attribute(step.path, step.previous, kAttributeDeadline);
+}
+
+void apply_step(World& world, const MakeMdev& step) {
+  if (world.host.stat("/sys/bus/mdev/devices/" + step.uuid)) return;
+  world.host.write_attribute(fmt::format("{}/mdev_supported_types/{}/create", sysfs(step.parent), step.type), step.uuid,
+                             kAttributeDeadline);
+}
+void undo_step(World& world, const MakeMdev& step) { apply_step(world, RemoveMdev{step.uuid}); }
+
+void apply_step(World& world, const RemoveMdev& step) {
+  const std::string folder = "/sys/bus/mdev/devices/" + step.uuid;
+  if (world.host.stat(folder)) world.host.write_attribute(folder + "/remove", "1", kAttributeDeadline);
+}
+
+void apply_step(World& world, const DetachDevice& step) {
+  take_out(world, step.name, step.uuid, step.alias, seconds(step.timeout));
+}
+void undo_step(World& world, const DetachDevice& step) { plug_in(world, step.uuid, step.alias, step.xml); }
+
+void apply_step(World& world, const AttachDevice& step) { plug_in(world, step.uuid, step.alias, step.xml); }
+void undo_step(World& world, const AttachDevice& step) {
+  take_out(world, step.name, step.uuid, step.alias, kBindDeadline);
+}
+
+}  // namespace vmgraft
