@@ -32,7 +32,8 @@ class SnapshotCreateVerb final : public Verb {
     }
     const SnapshotResult result = session.manager().snapshot(request_);
     session.answer(snapshot_json(result), fmt::format("{}@{}\n", result.vm, result.snapshot.name));
-    session.notice(consistency_text(result.snapshot.consistency, result.note));
+    session.notice(result.snapshot.memory ? "with its memory: a revert wakes it where it was"
+                                          : consistency_text(result.snapshot.consistency, result.note));
     return 0;
   }
 

@@ -86,6 +86,9 @@ DomainHostdev read_hostdev(const xmlNode* device) {
   const std::string type = is_nic ? "pci" : xml::attribute_or_empty(device, "type");
   DomainHostdev hostdev;
   hostdev.alias = xml::attribute_or_empty(xml::child(device, "alias"), "name");
+  const xmlNode* place = xml::child(device, "address");
+  hostdev.port = parse_pci_number(xml::attribute_or_empty(place, "bus")).value_or(0);
+  hostdev.guest_function = parse_pci_number(xml::attribute_or_empty(place, "function")).value_or(0);
   if (address == nullptr) return hostdev;
   if (type == "pci") hostdev.address = read_host_address(address);
   if (type == "mdev") hostdev.mdev = xml::attribute_or_empty(address, "uuid");

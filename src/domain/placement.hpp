@@ -91,14 +91,12 @@ struct DomainHostdev {
   std::string alias;           ///< "ua-gpu0-0"; empty: libvirt gave none
   std::string address;         ///< of a PCI function of the host; empty: another kind
   std::string mdev;            ///< UUID of a mediated device; empty: another kind
+  unsigned port = 0;            ///< index of the controller it stands on
+  unsigned guest_function = 0;  ///< of its slot there
 };
 
 /// Every <hostdev>, and every <interface type='hostdev'>, which is one too.
 [[nodiscard]] std::vector<DomainHostdev> read_hostdevs(const std::string& xml);
-
-/// A device of a domain as XML of its own: what plugs it in again at the place where it was.
-/// \throws Error other: there is no device of that alias.
-[[nodiscard]] std::string device_text(const std::string& domain_xml, const std::string& alias);
 
 /// Indices of pcie-root-ports that nothing stands on. \param xml  of the running domain.
 [[nodiscard]] std::vector<unsigned> free_root_ports(const std::string& xml);

@@ -125,6 +125,8 @@ std::optional<std::string> LinuxHost::read_file(const path& asked) {
     if (got < 0) posix::fail("read", file, errno);
     if (got == 0) break;
     filled += static_cast<std::size_t>(got);
+    // A regular file and an attribute of sysfs say their size and come whole in one read; /proc says 0.
+    if (facts.st_size > 0 && filled < content.size()) break;
     if (filled == content.size()) content.resize(content.size() * 2);
   }
   content.resize(filled);

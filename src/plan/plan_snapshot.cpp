@@ -50,7 +50,6 @@ void append_live_move(const Store& store, const VmFacts& vm, const HeadMove& mov
   for (const LayerRecord& layer : move.new_layers) steps.emplace_back(CreateLayer{layer});
   for (const DetachDevice& device : live.unplug) steps.emplace_back(device);
   steps.emplace_back(step);
-  // In the same order: a guest looks at a slot when its first function comes, so that comes last.
   for (const DetachDevice& device : live.unplug)
     steps.emplace_back(AttachDevice{device.name, device.uuid, device.alias, device.xml});
   for (const std::string& layer : move.freeze) steps.emplace_back(FreezeLayer{layer});

@@ -15,6 +15,15 @@ bool is_commit(const Step& step) { return std::holds_alternative<Commit>(step); 
 /// A live switch of disks cannot be taken back: it commits by itself.
 bool commits(const Step& step) { return is_commit(step) || std::holds_alternative<SwitchDisks>(step); }
 
+/// A device that does not go in again must not keep the VM from being stopped: it is left out, and released as one that a VM
+/// let go.
+Error left_out(Error error, const Step& step) {
+  const AttachDevice& device = std::get<AttachDevice>(step);
+  error.add_leftover(fmt::format("{} is not in VM '{}' any more: {}; the next command releases it", device.alias, device.name,
+                                 error.what()));
+  return error;
+}
+
 }  // namespace
 
 void Executor::apply(const Step& step) {
@@ -45,23 +54,30 @@ std::vector<std::string> Executor::undo_all(const std::vector<Step>& steps, std:
   return leftovers;
 }
 
-void Executor::finish(const JournalEntry& entry, std::size_t from) {
+std::optional<Error> Executor::finish(const JournalEntry& entry, std::size_t from) {
+  std::optional<Error> unplugged;
   for (std::size_t i = from; i < entry.plan.steps.size(); ++i) {
     try {
       apply(entry.plan.steps[i]);
     } catch (Error& error) {
       error.add_context(fmt::format("while doing \"{}\" of {}", describe(entry.plan.steps[i]), entry.plan.verb));
+      if (std::holds_alternative<AttachDevice>(entry.plan.steps[i])) {
+        unplugged = left_out(error, entry.plan.steps[i]);
+        continue;
+      }
       for (std::size_t k = i; k < entry.plan.steps.size(); ++k)
         error.add_leftover(fmt::format("still to be done: {}", describe(entry.plan.steps[k])));
       throw;
     }
   }
+  return unplugged;
 }
 
 void Executor::execute(const Plan& plan) {
   if (plan.steps.empty()) return;
   JournalEntry entry{fresh_layer_id(), is_commit(plan.steps.front()), getpid(), plan};
   write_journal(entry);
+  std::optional<Error> unplugged;
   for (std::size_t i = 0; i < plan.steps.size(); ++i) {
     try {
       if (world_.interrupted != nullptr && world_.interrupted->load() && !entry.committed)
@@ -78,6 +94,10 @@ void Executor::execute(const Plan& plan) {
     } catch (Error& error) {
       error.add_context(fmt::format("while doing \"{}\" of {}", describe(plan.steps[i]), plan.verb));
       if (is_past_return(entry)) {
+        if (std::holds_alternative<AttachDevice>(plan.steps[i])) {
+          unplugged = left_out(error, plan.steps[i]);
+          continue;
+        }
         for (std::size_t k = i; k < plan.steps.size(); ++k)
           error.add_leftover(fmt::format("still to be done: {}", describe(plan.steps[k])));
         throw;  // the journal stays: the next command goes on from it
@@ -90,6 +110,7 @@ void Executor::execute(const Plan& plan) {
     if (commits(plan.steps[i])) entry.committed = true;
   }
   world_.host.remove(journal_path(entry.id));
+  if (unplugged) throw *unplugged;
 }
 
 bool Executor::is_past_return(const JournalEntry& entry) {
@@ -109,9 +130,9 @@ std::string Executor::recover(const JournalEntry& entry) {
         from = i;
         break;
       }
-    finish(entry, from);
+    const std::optional<Error> unplugged = finish(entry, from);
     world_.host.remove(journal_path(entry.id));
-    return fmt::format("finished {}", who);
+    return unplugged ? fmt::format("finished {}, but: {}", who, unplugged->leftovers().front()) : fmt::format("finished {}", who);
   }
   const std::vector<std::string> leftovers = undo_all(entry.plan.steps, entry.plan.steps.size());
   if (!leftovers.empty()) {

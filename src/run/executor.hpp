@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,7 +53,8 @@ class Executor {
   /// Undo steps [0, count) backwards; what fails is told.
   [[nodiscard]] std::vector<std::string> undo_all(const std::vector<Step>& steps, std::size_t count);
   [[nodiscard]] std::string journal_path(const std::string& id) const;
-  void finish(const JournalEntry& entry, std::size_t from);
+  /// \returns  why a device could not be plugged in again, which holds nothing else up.
+  std::optional<Error> finish(const JournalEntry& entry, std::size_t from);
   void write_journal(const JournalEntry& entry);
 
   World world_;

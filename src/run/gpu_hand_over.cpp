@@ -374,11 +374,24 @@ std::vector<std::string> Manager::Impl::plug_gpus(const Manifest& manifest, cons
 std::vector<DetachDevice> Manager::Impl::detach_steps(const Manifest& manifest, std::chrono::seconds timeout,
                                                       const std::vector<std::string>* only) {
   const std::string live = hypervisor().domain_xml(manifest.uuid, false);
+  std::vector<unsigned> ports = free_root_ports(live);
   std::vector<DetachDevice> steps;
   for (const DomainHostdev& device : read_hostdevs(live)) {
-    if (device.address.empty() || device.alias.empty()) continue;
+    if (device.alias.empty() || (device.address.empty() && device.mdev.empty())) continue;
     if (only != nullptr && std::find(only->begin(), only->end(), device.address) == only->end()) continue;
-    steps.push_back({manifest.name, manifest.uuid, device.alias, device_text(live, device.alias),
+    unsigned port = device.port;
+    if (device.guest_function != 0) {  // libvirt hot-plugs only first functions: it comes back on a port of its own
+      if (ports.empty())
+        throw Error(Errc::conflict, fmt::format("VM '{}' has no free PCIe root port for {}, which has to be plugged in again",
+                                                manifest.name, device.address),
+                    "stop the VM first");
+      port = ports.back();
+      ports.pop_back();
+    }
+    PassedGpu alone;
+    alone.mdev = device.mdev;
+    if (device.mdev.empty()) alone.functions.push_back({device.address, true, 0});
+    steps.push_back({manifest.name, manifest.uuid, device.alias, hostdev_xml(alone, 0, device.alias, port),
                      static_cast<unsigned>(timeout.count())});
   }
   std::reverse(steps.begin(), steps.end());  // companions before their GPU

@@ -32,6 +32,15 @@ std::filesystem::path lock_file(const Store& store, const std::string& name) {
 
 constexpr const char* kSweepLock = "@sweep";
 
+/// A journal whose writer died before it had its name: nothing was done yet. Named ".<id>.json.<pid>.<n>.tmp".
+void drop_unfinished(Host& host, const std::filesystem::path& file) {
+  std::string name = file.filename();
+  if (!name.ends_with(".tmp")) return;
+  for (int part = 0; part < 2 && name.find('.') != std::string::npos; ++part) name.erase(name.rfind('.'));
+  const std::string pid = name.substr(name.rfind('.') + 1);
+  if (!pid.empty() && !host.stat("/proc/" + pid)) host.remove(file);
+}
+
 }  // namespace
 
 std::string login_name() {
@@ -165,8 +174,12 @@ Locks Manager::Impl::lock_vms(std::vector<std::string> names, const std::string&
 }
 
 void Manager::Impl::recover(const std::vector<std::string>& ours) {
-  for (const std::string& file : host.list_folder(store_->journal_folder()))
-    if (file.ends_with(".json") && !file.starts_with('.')) recover_entry(file, ours);
+  for (const std::string& file : host.list_folder(store_->journal_folder())) {
+    if (file.starts_with('.'))
+      drop_unfinished(host, store_->journal_folder() / file);
+    else if (file.ends_with(".json"))
+      recover_entry(file, ours);
+  }
 }
 
 void Manager::Impl::recover_entry(const std::string& file, const std::vector<std::string>& ours) {

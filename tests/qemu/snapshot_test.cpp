@@ -159,6 +159,27 @@ TEST_CASE("a guest without an agent is caught crash-consistent, and the result s
   lab.check_images(vm);
 }
 
+TEST_CASE("a snapshot with memory wakes the VM where it was, with its processes and its RAM", "[session]") {
+  Lab lab;
+  const std::string vm = lab.name("warm");
+  lab.vmgraft({"create", "micro", vm});
+  lab.guest(vm, "echo kept > /dev/shm/x; (setsid sleep 3600 >/dev/null 2>&1 &); echo x > /root/x");
+  const std::string boot = lab.guest(vm, "cat /proc/sys/kernel/random/boot_id");
+  const nlohmann::json result = lab.json({"snapshot", "create", vm, "warm", "--memory"});
+  CHECK(result.at("snapshot").at("memory") == true);
+  CHECK(lab.virsh({"domstate", vm}).starts_with("running"));
+  lab.guest(vm, "rm /dev/shm/x /root/x; killall sleep");
+  lab.vmgraft({"revert", vm + "@warm", "--yes"});
+  CHECK(lab.guest(vm, "cat /proc/sys/kernel/random/boot_id") == boot);
+  CHECK(lab.guest(vm, "cat /dev/shm/x; cat /root/x; ps | grep -c '[s]leep 3600'") == "kept\nx\n1\n");
+  // The definition is the one of the new heads: it starts again after a stop, cold.
+  lab.vmgraft({"stop", vm, "--timeout", "0"});
+  CHECK(lab.error({"snapshot", "create", vm, "again", "--memory"}, 5).at("code") == "conflict");
+  lab.vmgraft({"start", vm});
+  CHECK(lab.guest(vm, "cat /root/x; ls /dev/shm") == "x\n");
+  lab.check_images(vm);
+}
+
 TEST_CASE("the snapshots of a VM are a tree", "[session]") {
   Lab lab;
   const std::string vm = lab.name("tree");

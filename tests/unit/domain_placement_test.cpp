@@ -459,11 +459,14 @@ TEST_CASE("root ports are free when nothing of the guest stands on them") {
   CHECK(std::string(error.what()) == "domain XML: index of <controller> is 'x', which is no such number");
 }
 
-TEST_CASE("a device of a running domain is told as it would be plugged in again") {
+TEST_CASE("where a host device stands in the guest is read with it") {
   const std::string domain =
-      "<domain type='qemu'><name>a</name><devices><disk type='file'><alias name='virtio-disk0'/></disk>"
-      "<hostdev mode='subsystem' type='pci' managed='no'><alias name='ua-gpu0-0'/></hostdev></devices></domain>";
-  CHECK(device_text(domain, "ua-gpu0-0") ==
-        "<hostdev mode=\"subsystem\" type=\"pci\" managed=\"no\"><alias name=\"ua-gpu0-0\"/></hostdev>\n");
-  CHECK_THROWS_AS(device_text(domain, "ua-gpu1-0"), Error);
+      "<domain type='qemu'><name>a</name><devices><hostdev mode='subsystem' type='pci' managed='no'><source><address "
+      "domain='0x0000' bus='0x41' slot='0x00' function='0x1'/></source><alias name='ua-gpu0-1'/><address type='pci' "
+      "domain='0x0000' bus='0x0b' slot='0x00' function='0x1'/></hostdev></devices></domain>";
+  const std::vector<DomainHostdev> devices = read_hostdevs(domain);
+  REQUIRE(devices.size() == 1);
+  CHECK(devices[0].address == "0000:41:00.1");
+  CHECK(devices[0].port == 11);
+  CHECK(devices[0].guest_function == 1);
 }
