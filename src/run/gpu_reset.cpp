@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <string_view>
 
 #include <vmgraft/error.hpp>
 
@@ -40,7 +41,10 @@ std::string hot_reset(Host& host, const std::vector<std::string>& functions) {
 }
 
 std::string reset_function(Host& host, const PciFunction& function, std::string& method) {
-  const auto best = std::find_if(kStrongest.begin(), kStrongest.end(), [&](const char* word) {
+  // The kernel lists "bus" for a VF too, though its bus is its physical function's: all VFs would die of it.
+  const bool is_vf = !function.physical_function.empty();
+  const auto best = std::find_if(kStrongest.begin(), kStrongest.end(), [&](const std::string_view word) {
+    if (is_vf && word.ends_with("bus")) return false;
     return std::find(function.reset_methods.begin(), function.reset_methods.end(), word) != function.reset_methods.end();
   });
   if (best == kStrongest.end()) return fmt::format("{} has no way to be reset", function.address);

@@ -172,11 +172,13 @@ TEST_CASE("a snapshot with memory wakes the VM where it was, with its processes 
   lab.vmgraft({"revert", vm + "@warm", "--yes"});
   CHECK(lab.guest(vm, "cat /proc/sys/kernel/random/boot_id") == boot);
   CHECK(lab.guest(vm, "cat /dev/shm/x; cat /root/x; ps | grep -c '[s]leep 3600'") == "kept\nx\n1\n");
+  lab.guest(vm, "sync");
   // The definition is the one of the new heads: it starts again after a stop, cold.
   lab.vmgraft({"stop", vm, "--timeout", "0"});
   CHECK(lab.error({"snapshot", "create", vm, "again", "--memory"}, 5).at("code") == "conflict");
   lab.vmgraft({"start", vm});
   CHECK(lab.guest(vm, "cat /root/x; ls /dev/shm") == "x\n");
+  lab.vmgraft({"stop", vm, "--timeout", "0"});
   lab.check_images(vm);
 }
 

@@ -124,6 +124,16 @@ TEST_CASE("where no hot reset is possible the strongest listed method is used, a
   CHECK(outcome.method == "flr");
 }
 
+TEST_CASE("a virtual function is never reset by its bus, which is its physical function's") {
+  GpuWorld world;
+  world.run(plan_make_vfs(world.facts(), world.ledger(), kPhysical, 1));
+  world.host.add_file(world.host.pci_folder("0000:42:00.1") + "/reset_method", "flr bus\n");
+  const GpuFacts facts = world.facts();
+  world.host.reset();
+  CHECK(reset_gpu(world.host, facts, *facts.find("0000:42:00.1")).method == "flr");
+  for (const std::string& call : world.host.calls()) CHECK(call.find("hot_reset") == std::string::npos);
+}
+
 TEST_CASE("a GPU without any way to be reset is not handed on") {
   GpuWorld world;
   world.host.erase(world.host.pci_folder(kPhysical) + "/reset_method");
