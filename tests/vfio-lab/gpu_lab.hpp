@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "qemu/lab.hpp"
+
+template <>
+struct Catch::StringMaker<std::map<std::string, std::string>> {
+  static std::string convert(const std::map<std::string, std::string>& map) {
+    std::string text;
+    for (const auto& [key, value] : map) text += key + " " + value + "\n";
+    return text;
+  }
+};
+
+namespace vmgraft {
+
+// The functions of the virtual GPU server: lab.sh has the whole table.
+inline constexpr const char* kConsole = "0000:00:05.0";  ///< it booted on this one
+inline constexpr const char* kGpu = "0000:41:00.0";      ///< with an audio function beside it
+inline constexpr const char* kCompanion = "0000:41:00.1";
+inline constexpr const char* kNvme = "0000:42:00.0";        ///< can make virtual functions
+inline constexpr const char* kFarGpu = "0000:81:00.0";      ///< alone, on the other node
+inline constexpr const char* kSharingGpu = "0000:83:01.0";  ///< its group holds a NIC of the host
+inline constexpr const char* kStranger = "0000:83:02.0";
+
+/// What the server's kernel says of a PCI function, read without vmgraft.
+[[nodiscard]] std::filesystem::path pci_folder(const std::string& address);
+/// Driver bound now; empty: none.
+[[nodiscard]] std::string driver_of(const std::string& address);
+/// Driver of each function of the table.
+[[nodiscard]] std::map<std::string, std::string> drivers();
+/// Those of a server that vmgraft has not touched.
+[[nodiscard]] const std::map<std::string, std::string>& host_drivers();
+
+/// The program on the virtual GPU server.
+class GpuLab : public Lab {
+ public:
+  /// Templates "micro" and "idle"; the latter holds devices and never answers. Every function is on its host driver.
+  GpuLab();
+
+  /// A GPU of `gpu list`.
+  [[nodiscard]] nlohmann::json gpu(const std::string& address);
+  /// "result" of a verb that answers with one GPU: "gpus", of which there must be one.
+  [[nodiscard]] nlohmann::json one_gpu(std::vector<std::string> arguments);
+  /// Addresses that `show` says the VM holds.
+  [[nodiscard]] std::vector<std::string> gpus_of(const std::string& vm);
+  /// Addresses that libvirt says the VM has, "0000:41:00.0"; \p inactive: of its definition.
+  [[nodiscard]] std::set<std::string> hostdevs(const std::string& vm, bool inactive = false);
+  /// The same program, not waited for nicely: its exit code, nothing required. May be called by several threads.
+  CommandResult try_vmgraft(std::vector<std::string> arguments, std::vector<std::string> before = {});
+  /// kill -9 of the VM's QEMU, and libvirt has seen it.
+  void kill_qemu(const std::string& vm);
+  /// Records of the ledger by address, as JSON.
+  [[nodiscard]] std::map<std::string, nlohmann::json> ledger();
+  /// Operations that are under way or were cut off.
+  [[nodiscard]] std::vector<std::string> journals();
+  /// How often a host driver has started a function since the server was switched on.
+  [[nodiscard]] std::size_t driver_starts();
+};
+
+/// The host's configuration of GPUs, until the end of the scope.
+class GpuConfigured {
+ public:
+  GpuConfigured(const std::filesystem::path& file, const std::string& text);
+  GpuConfigured(const GpuConfigured&) = delete;
+  GpuConfigured& operator=(const GpuConfigured&) = delete;
+  ~GpuConfigured();
+};
+
+}  // namespace vmgraft

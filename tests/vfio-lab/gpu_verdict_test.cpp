@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vfio-lab/gpu_lab.hpp"
+
+using namespace vmgraft;
+
+namespace {
+
+using Ids = std::set<std::string>;
+
+/// The rows of a report that fail, by address; "" for the host.
+std::map<std::string, Ids> failures(const nlohmann::json& checks) {
+  std::map<std::string, Ids> found;
+  for (const nlohmann::json& row : checks) {
+    CHECK_FALSE(row.at("seen").get<std::string>().empty());
+    CHECK(row.at("remedy").is_null() == (row.at("health") == "ok"));
+    const std::string address = row.at("address").is_null() ? "" : row.at("address");
+    found.try_emplace(address);
+    if (row.at("health") == "fail") found[address].insert(row.at("id"));
+  }
+  return found;
+}
+
+}  // namespace
+
+TEST_CASE("gpu list tells what the kernel tells of each GPU") {
+  GpuLab lab;
+  const nlohmann::json gpus = lab.json({"gpu", "list"}).at("gpus");
+  std::map<std::string, nlohmann::json> by_address;
+  for (const nlohmann::json& gpu : gpus) by_address[gpu.at("address")] = gpu;
+  REQUIRE(by_address.size() == gpus.size());
+  CHECK(by_address.size() == 4);  // the nvme is none unless the host's configuration says so
+  for (const char* address : {kConsole, kGpu, kFarGpu, kSharingGpu}) {
+    INFO(address);
+    const nlohmann::json& gpu = by_address.at(address);
+    const std::filesystem::path folder = pci_folder(address);
+    CHECK(gpu.at("id") == "1234:1111");
+    CHECK(gpu.at("driver") == "bochs-drm");
+    CHECK(gpu.at("state") == "host");
+    CHECK(gpu.at("vm").is_null());
+    CHECK(gpu.at("memory") == 16777216);
+    CHECK(gpu.at("class_code").get<std::string>() + "\n" == lab.read(folder / "class"));
+    CHECK(gpu.at("boot_vga") == (std::string(address) == kConsole));
+    const std::string node = lab.read(folder / "numa_node");
+    if (node == "-1\n")
+      CHECK(gpu.at("numa_node").is_null());
+    else
+      CHECK(std::to_string(gpu.at("numa_node").get<int>()) + "\n" == node);
+    CHECK(std::to_string(gpu.at("iommu_group").get<int>()) ==
+          std::filesystem::read_symlink(folder / "iommu_group").filename().string());
+  }
+  const auto role = [&](const char* address, const char* neighbour) {
+    for (const nlohmann::json& each : by_address.at(address).at("neighbours"))
+      if (each.at("address") == neighbour) return each.at("role").get<std::string>();
+    return std::string("none");
+  };
+  CHECK(role(kGpu, kCompanion) == "companion");
+  CHECK(role(kSharingGpu, kStranger) == "stranger");
+  CHECK(by_address.at(kFarGpu).at("neighbours").empty());
+  CHECK(by_address.at(kGpu).at("numa_node") == 0);
+  CHECK(by_address.at(kFarGpu).at("numa_node") == 1);
+}
+
+TEST_CASE("each GPU of the server gets its verdict, and asking for a bad one touches no driver") {
+  GpuLab lab;
+  const nlohmann::json record = nlohmann::json::parse(lab.vmgraft({"--json", "gpu", "check"}, 6).out);
+  std::map<std::string, Ids> failed = failures(record.at("result").at("checks"));
+  CHECK(failed.at("") == Ids{});
+  CHECK(failed.at(kGpu) == Ids{});
+  CHECK(failed.at(kFarGpu) == Ids{});
+  CHECK(failed.at(kSharingGpu) == Ids{"group-not-viable"});
+  CHECK(failed.at(kConsole).contains("boot-vga"));
+  CHECK(failed.size() == 5);
+  CHECK(failures(lab.json({"gpu", "check", kGpu}).at("checks")).size() == 2);
+
+  const std::string vm = lab.name("refused");
+  const auto ledger = lab.ledger();
+  for (const auto& [address, id] :
+       std::map<std::string, std::string>{{kConsole, "boot-vga"}, {kSharingGpu, "group-not-viable"}}) {
+    INFO(address);
+    const nlohmann::json error = lab.error({"create", "idle", vm, "--gpus", address, "--wait", "none"}, 6);
+    CHECK(error.dump().find(id) != std::string::npos);
+    CHECK(lab.error({"gpu", "lend", address}, 6).at("message").get<std::string>().find(id) != std::string::npos);
+    CHECK(drivers() == host_drivers());
+  }
+  CHECK(lab.ledger() == ledger);
+  CHECK(lab.journals().empty());
+  CHECK(lab.json({"list", "--all"}).at("vms").empty());
+}
