@@ -101,7 +101,7 @@ SnapshotRecord read_snapshot(Fields& fields) {
   snapshot.disks = records_at<SnapshotDisk>(fields, "disks", read_snapshot_disk);
   snapshot.nvram = fields.flag("nvram");
   snapshot.tpm = fields.flag("tpm");
-  snapshot.memory = fields.flag("memory");
+  snapshot.memory = fields.flag("memory", false);
   return snapshot;
 }
 

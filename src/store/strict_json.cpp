@@ -178,6 +178,10 @@ bool Fields::flag(std::string_view key) {
   return *value;
 }
 
+bool Fields::flag(std::string_view key, bool otherwise) {
+  return object_.contains(key) ? flag(key) : otherwise;
+}
+
 std::uint64_t Fields::number(std::string_view key) {
   // Kind before value: get() would read -1 as 18446744073709551615 and 1.9 as 1.
   const Json& value = take(key);

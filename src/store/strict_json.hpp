@@ -37,6 +37,8 @@ class Fields {
 
   [[nodiscard]] std::string text(std::string_view key);
   [[nodiscard]] bool flag(std::string_view key);
+  /// One that came later: where it is missing, it is \p otherwise.
+  [[nodiscard]] bool flag(std::string_view key, bool otherwise);
   [[nodiscard]] std::uint64_t number(std::string_view key);
   [[nodiscard]] Json& object(std::string_view key);
   [[nodiscard]] std::vector<Json>& list(std::string_view key);

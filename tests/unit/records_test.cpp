@@ -75,6 +75,14 @@ TEST_CASE("records come back from their text as they were") {
   CHECK(back == manifest);
 }
 
+TEST_CASE("a snapshot written before there was one with memory has none") {
+  Manifest manifest = some_manifest();
+  manifest.snapshots.back().memory = true;
+  CHECK(manifest_from_json(to_json_text(manifest), "vm.json").snapshots == manifest.snapshots);
+  const std::string older = replaced(to_json_text(manifest), ",\n      \"memory\": true", "");
+  CHECK_FALSE(manifest_from_json(older, "vm.json").snapshots.back().memory);
+}
+
 TEST_CASE("a spec stands in the file as an object, not as a text of it") {
   const std::string text = to_json_text(some_manifest());
   CHECK(text.find("\"spec\": {\n") != std::string::npos);
