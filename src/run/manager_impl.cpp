@@ -123,6 +123,9 @@ const HostFacts& Manager::Impl::host_facts() {
 
 Store& Manager::Impl::store() {
   if (store_) return *store_;
+  if (!options.host_root.empty())
+    throw Error(Errc::usage, fmt::format("the host recorded at {} has no VMs", options.host_root.string()),
+                "it can be looked at: gpu list, gpu check; for anything else unset VMGRAFT_HOST_ROOT");
   const std::filesystem::path root = store_root();
   if (uri_.empty()) uri_ = choose_uri(options.connect);
   const bool is_system = uri_.find("/system") != std::string::npos;

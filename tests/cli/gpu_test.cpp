@@ -199,6 +199,16 @@ TEST_CASE("a recorded host is looked at and not changed") {
   }
 }
 
+TEST_CASE("a recorded host has no VMs, and no verb of theirs reads half of it") {
+  const Lab lab;
+  for (const Words& words : {Words{"list"}, Words{"show", "web"}, Words{"delete", "web"}, Words{"create", "micro", "web"}}) {
+    const auto result = lab.run(words);
+    INFO(words[0] << ": " << result.err);
+    CHECK(result.exit_code == 2);
+    CHECK(result.err.find("unset VMGRAFT_HOST_ROOT") != std::string::npos);
+  }
+}
+
 TEST_CASE("completion knows the GPUs by their class") {
   const Lab lab;
   const auto words = [&](const std::string& prefix) {
