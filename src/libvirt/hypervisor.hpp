@@ -21,6 +21,11 @@ struct DomainState {
   bool persistent = true;
 };
 
+/// Whether it has a QEMU, and a live definition.
+[[nodiscard]] inline bool is_active(const std::optional<DomainState>& domain) {
+  return domain && (domain->state == VmState::running || domain->state == VmState::paused);
+}
+
 struct HypervisorInfo {
   std::string uri;                       ///< "qemu:///system"
   std::uint32_t libvirt_version = 0;     ///< major * 1000000 + minor * 1000 + release

@@ -149,6 +149,7 @@ GpuChange Manager::gpu_return(const std::string& text, bool force) {
   const GpuFacts facts = impl.gpu_facts(Impl::GpuDepth::whole);
   const Gpu& gpu = require_gpu(facts, address);
   require_not_held(gpu, "take it out first");
+  if (force && facts.record(address) == nullptr) impl.host.remove(impl.ledger().file(address));  // of another card
   if (gpu.state == GpuState::dirty && !force)
     throw Error(Errc::conflict,
                 fmt::format("GPU {} was held by VM '{}', and another command is at work on that VM", address, printable(gpu.vm)),
@@ -160,6 +161,7 @@ GpuChange Manager::gpu_return(const std::string& text, bool force) {
   if (gpu.state == GpuState::vfio)
     throw Error(Errc::conflict, fmt::format("GPU {} was not lent: it was on vfio-pci before vmgraft came", address),
                 "what binds it there (vfio-pci.ids=, a udev rule, driverctl) gives it back");
+  impl.require_unopened(facts, gpu);
   const ResetOutcome outcome = reset_gpu(impl.host, facts, gpu);
   if (!outcome.failure.empty() && !force) {
     impl.execute(plan_quarantine(facts, impl.ledger(), address, outcome.failure));

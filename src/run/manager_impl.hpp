@@ -149,7 +149,10 @@ struct Manager::Impl {
   /// Remove the mediated devices that were made for the VM and that it does not have any more.
   void release_mdevs(const Manifest& manifest);
   [[nodiscard]] std::optional<FileLock> try_lock_vm(const std::string& vm);
-  void remove_made_vfs(const GpuFacts& before, const Gpu& gpu);
+  /// \throws Error conflict: a process has the GPU's VFIO group open: an unbind would wait for it for ever.
+  void require_unopened(const GpuFacts& facts, const Gpu& gpu);
+  /// Remove the virtual functions that vmgraft made and that nobody has; the GPUs' lock is held.
+  void remove_idle_vfs();
   /// Release what VMs of this store held that are gone, whatever way they went.
   void reap_gpus();
   /// The same where only looking is asked for: without libvirt it is not done, and that is said.

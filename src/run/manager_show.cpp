@@ -98,21 +98,21 @@ VmInfo Manager::Impl::vm_info(const Manifest& manifest) {
     info.notes.emplace_back("libvirt has no domain of this VM any more: it was undefined by other means");
     return info;
   }
-  const bool is_active = domain->state == VmState::running || domain->state == VmState::paused;
-  const std::string xml = hypervisor().domain_xml(manifest.uuid, !is_active);
+  const bool is_on = is_active(domain);
+  const std::string xml = hypervisor().domain_xml(manifest.uuid, !is_on);
   const DomainFacts facts = read_domain(xml);
   info.accel = facts.virt_type == "kvm" ? "kvm" : "tcg";
   info.cpus = facts.cpus;
   info.memory = facts.memory;
   info.agent_connected = facts.agent_connected;
-  if (is_active) add_gpus(info, xml);
-  add_networks(info, facts, is_active ? hypervisor().addresses(manifest.uuid) : std::vector<NicInfo>{});
+  if (is_on) add_gpus(info, xml);
+  add_networks(info, facts, is_on ? hypervisor().addresses(manifest.uuid) : std::vector<NicInfo>{});
   if (hypervisor().info().is_session)
     for (const NetworkSpec& network : spec.networks)
       if (network.kind == NetworkKind::nat)
         info.notes.emplace_back("nat is QEMU's user networking in a session: the guest reaches out, nothing reaches in");
   if (manifest.identity_pending) info.notes.emplace_back("the clone gets its own identity inside when it first starts");
-  const MergePlan merges = plan_merge(store_facts(), manifest, is_active, can_merge_live(hypervisor().info()));
+  const MergePlan merges = plan_merge(store_facts(), manifest, is_on, can_merge_live(hypervisor().info()));
   if (!merges.deferred.empty())
     info.notes.push_back(fmt::format("{} unused layers are merged when it is stopped", merges.deferred.size()));
   return info;

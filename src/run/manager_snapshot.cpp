@@ -65,7 +65,13 @@ void Manager::Impl::wake(const Manifest& manifest, const std::string& snapshot) 
   const VmSpec spec = parse_spec(manifest.spec, manifest.template_name);
   if (spec.gpus.empty()) return;
   require_gpu_host();
-  static_cast<void>(plug_gpus(manifest, spec, false));
+  try {
+    static_cast<void>(plug_gpus(manifest, spec, false));
+  } catch (Error& error) {
+    after_failure(error, [&] { static_cast<void>(release_gpus(manifest)); });
+    error.add_context(fmt::format("VM '{}' is awake, without GPUs", manifest.name));
+    throw;
+  }
 }
 
 SnapshotResult Manager::snapshot(const SnapshotRequest& request) {

@@ -67,8 +67,7 @@ std::string active_path(World& world, const std::string& uuid, const std::string
   Hypervisor& hypervisor = world.hypervisor();
   const std::optional<DomainState> domain = hypervisor.find_by_uuid(uuid);
   if (!domain) return {};
-  const bool is_active = domain->state == VmState::running || domain->state == VmState::paused;
-  for (const DomainFacts::Disk& disk : read_domain(hypervisor.domain_xml(uuid, !is_active)).disks)
+  for (const DomainFacts::Disk& disk : read_domain(hypervisor.domain_xml(uuid, !is_active(domain))).disks)
     if (disk.target == target) return disk.path;
   return {};
 }
@@ -180,8 +179,7 @@ void apply_step(World& world, const PullLayer& step) {
   const std::string file = world.store.layer_file(step.layer.id);
   Hypervisor& hypervisor = world.hypervisor();
   const std::optional<DomainState> domain = hypervisor.find_by_uuid(step.uuid);
-  const bool is_active = domain && (domain->state == VmState::running || domain->state == VmState::paused);
-  if (!is_active || active_path(world, step.uuid, step.target) != file)
+  if (!is_active(domain) || active_path(world, step.uuid, step.target) != file)
     return apply_step(world, RebaseLayer{step.layer});  // it was stopped meanwhile
   if (world.on_progress) world.on_progress({fmt::format("merging layers of {} while it runs", step.name), 0, 0});
   hypervisor.pull_into_active(step.uuid, step.target, world.store.layer_file(step.layer.parent), nullptr);

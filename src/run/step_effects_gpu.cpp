@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "domain/placement.hpp"
 #include "run/step_effects.hpp"
 
@@ -51,36 +49,35 @@ void bind(Host& host, const std::string& address, const std::string& driver, con
               driver.empty() ? "look at dmesg" : fmt::format("is the module of {} loaded? dmesg tells why it did not take it", driver));
 }
 
-bool is_active(World& world, const std::string& uuid) {
-  const std::optional<DomainState> domain = world.hypervisor().find_by_uuid(uuid);
-  return domain && (domain->state == VmState::running || domain->state == VmState::paused);
-}
-
-bool has_device(World& world, const std::string& uuid, const std::string& alias) {
-  const std::vector<DomainHostdev> devices = read_hostdevs(world.hypervisor().domain_xml(uuid, false));
-  return std::any_of(devices.begin(), devices.end(), [&](const DomainHostdev& each) { return each.alias == alias; });
+/// What the running domain has under that alias, by the host's name for it; empty: nothing.
+std::string find_device(World& world, const std::string& uuid, const std::string& alias) {
+  for (const DomainHostdev& device : read_hostdevs(world.hypervisor().domain_xml(uuid, false)))
+    if (device.alias == alias) return device.address.empty() ? device.mdev : device.address;
+  return {};
 }
 
 void plug_in(World& world, const std::string& uuid, const std::string& alias, const std::string& xml) {
-  if (is_active(world, uuid) && !has_device(world, uuid, alias)) world.hypervisor().attach_device(uuid, xml);
+  if (is_active(world.hypervisor().find_by_uuid(uuid)) && find_device(world, uuid, alias).empty()) world.hypervisor().attach_device(uuid, xml);
 }
 
 void take_out(World& world, const std::string& name, const std::string& uuid, const std::string& alias, seconds timeout) {
-  if (!is_active(world, uuid) || !has_device(world, uuid, alias)) return;
+  if (!is_active(world.hypervisor().find_by_uuid(uuid))) return;
+  const std::string device = find_device(world, uuid, alias);
+  if (device.empty()) return;
   switch (world.hypervisor().detach_device(uuid, alias, timeout, world.interrupted)) {
     case DetachOutcome::removed:
     case DetachOutcome::vm_gone:
       return;
     case DetachOutcome::refused:
-      throw Error(Errc::conflict, fmt::format("VM '{}': the guest refused to let {} go", name, alias),
+      throw Error(Errc::conflict, fmt::format("VM '{}': the guest refused to let {} go", name, device),
                   "something in the guest uses the GPU: stop it there, unload its driver, and try again");
     case DetachOutcome::interrupted:
-      throw Error(Errc::interrupted, fmt::format("interrupted while VM '{}' was asked to let {} go; it may still do so", name, alias));
+      throw Error(Errc::interrupted, fmt::format("interrupted while VM '{}' was asked to let {} go; it may still do so", name, device));
     case DetachOutcome::timed_out:
       break;
   }
   throw Error(Errc::unreachable,
-              fmt::format("VM '{}': the guest did not let {} go within {} s", name, alias, timeout.count()),
+              fmt::format("VM '{}': the guest did not let {} go within {} s", name, device, timeout.count()),
               "is its system up, and does its kernel know PCI hot-plug? Stop what uses the GPU in it, or give it longer with --timeout");
 }
 

@@ -39,7 +39,7 @@ VmFacts read_vm_facts(Host& host, Hypervisor& hypervisor, const Store& store, co
   VmFacts facts;
   facts.manifest = manifest;
   const std::optional<DomainState> domain = hypervisor.find_by_uuid(manifest.uuid);
-  facts.is_running = domain && (domain->state == VmState::running || domain->state == VmState::paused);
+  facts.is_running = is_active(domain);
   facts.inactive_xml = hypervisor.domain_xml(manifest.uuid, true);
   const DomainFacts inactive = read_domain(facts.inactive_xml);
   if (inactive.store != store.root().string())

@@ -5,7 +5,10 @@
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
-#include <thread>
+
+#include <poll.h>
+#include <sys/inotify.h>
+#include <unistd.h>
 
 namespace vmgraft {
 namespace {
@@ -113,10 +116,15 @@ CommandResult GpuLab::try_vmgraft(std::vector<std::string> arguments, std::vecto
 void GpuLab::kill_qemu(const std::string& vm) {
   // libvirt removes the file when it has seen QEMU's end.
   const std::filesystem::path file = "/run/libvirt/qemu/" + vm + ".pid";
+  const int watch = ::inotify_init1(IN_CLOEXEC);
+  REQUIRE(::inotify_add_watch(watch, file.parent_path().c_str(), IN_DELETE) >= 0);
   REQUIRE(::kill(std::stoi(read(file)), SIGKILL) == 0);
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
-  while (std::filesystem::exists(file) && std::chrono::steady_clock::now() < deadline)
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  for (char events[4096]; std::filesystem::exists(file) && std::chrono::steady_clock::now() < deadline;) {
+    pollfd wait{watch, POLLIN, 0};
+    if (::poll(&wait, 1, 1000) > 0) REQUIRE(::read(watch, events, sizeof events) > 0);
+  }
+  ::close(watch);
   REQUIRE_FALSE(std::filesystem::exists(file));
 }
 
