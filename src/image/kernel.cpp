@@ -4,9 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <set>
 
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include <vmgraft/error.hpp>
 
@@ -97,6 +99,20 @@ class ModuleLoader {
   std::vector<ArchiveFile> loaded_;
 };
 
+/// Of the packages, one that is installed already, whose kernel may be read: nothing has to be fetched.
+std::optional<Kernel> installed_kernel(Host& host, const std::vector<std::string>& packages) {
+  constexpr std::string_view prefix = "linux-image-";
+  for (const std::string& package : packages) {
+    if (!package.starts_with(prefix)) continue;
+    const std::string release = package.substr(prefix.size());
+    const auto image = host.stat("/boot/vmlinuz-" + release);
+    // Some distributions let root alone read it.
+    if (!image || (geteuid() != 0 && (image->mode & 0004) == 0) || !host.stat("/lib/modules/" + release)) continue;
+    return kernel_under(host, "/", release);
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 Kernel kernel_under(Host& host, const std::filesystem::path& root, std::string release) {
@@ -134,6 +150,7 @@ Kernel find_kernel(ImageWork& work) {
       // The name itself is an empty package that points to the current version.
       packages.erase(std::remove(packages.begin(), packages.end(), name), packages.end());
       if (packages.empty()) continue;
+      if (auto installed = installed_kernel(work.host, packages)) return *std::move(installed);
       tell(work, fmt::format("fetching {}", packages.front()));
       const auto target = work.folder / "kernel-package";
       unpack_packages(work, packages, target);

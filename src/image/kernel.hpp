@@ -19,8 +19,8 @@ struct Kernel {
   std::string builtin;                                   ///< text of modules.builtin
 };
 
-/// The distribution's kernel, small flavour first, fetched and unpacked into the work folder; without apt the running
-/// one. \throws Error host_unfit: neither is there.
+/// The distribution's kernel, small flavour first: the installed one, else fetched and unpacked into the work folder;
+/// without apt the running one. \throws Error host_unfit: neither is there.
 [[nodiscard]] Kernel find_kernel(ImageWork& work);
 
 /// The kernel whose files stand under \p root (boot/vmlinuz-RELEASE, [usr/]lib/modules/RELEASE).
