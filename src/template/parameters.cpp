@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <charconv>
 #include <limits>
-#include <regex>
 
 #include "model/names.hpp"
 #include "model/size.hpp"
+#include "template/pattern.hpp"
 
 namespace vmgraft {
 namespace {
@@ -16,7 +16,6 @@ using nlohmann::json;
 using Why = std::optional<std::string>;
 
 constexpr std::size_t kLongestValue = 64 * 1024;
-constexpr std::size_t kLongestMatched = 1024;
 constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
 
 constexpr std::pair<const char*, ParameterType> kTypes[] = {{"string", ParameterType::string},
@@ -78,19 +77,6 @@ bool is_of_type(ParameterType type, const json& value) {
   return measure(type, value).has_value();
 }
 
-/// The expression; nothing when it is not one. Source: libstdc++'s __polynomial keeps "(a+)+$" from running for ever.
-std::optional<std::regex> compiled(const std::string& pattern) {
-  try {
-#ifdef __GLIBCXX__
-    return std::regex(pattern, std::regex::ECMAScript | std::regex_constants::__polynomial);
-#else
-    return std::regex(pattern, std::regex::ECMAScript);
-#endif
-  } catch (const std::regex_error&) {
-    return std::nullopt;
-  }
-}
-
 std::string as_written(const json& value) {
   return value.is_string() ? printable(value.get_ref<const std::string&>(), 80) : value.dump();
 }
@@ -123,7 +109,7 @@ Why unfit(const Parameter& parameter, const json& value) {
   if (!parameter.pattern.empty() && type == ParameterType::string) {
     const auto& text = value.get_ref<const std::string&>();
     if (text.size() > kLongestMatched) return "is longer than 1024 bytes";
-    if (const auto regex = compiled(parameter.pattern); regex && !std::regex_search(text, *regex)) {
+    if (!pattern_fault(parameter.pattern) && !fits_pattern(text, parameter.pattern)) {
       return "does not match " + printable(parameter.pattern, 80);
     }
   }
@@ -210,10 +196,7 @@ Parameter read_parameter(Findings& findings, const std::string& name, Value valu
   if (fields.has("pattern") && parameter.type && *parameter.type != ParameterType::string) {
     fields.fail("pattern", "only for string, not for " + type_name(*parameter.type));
   }
-  fields.text("pattern", parameter.pattern, [](const std::string& text) -> Why {
-    if (text.empty() || text.size() > 256) return "is not a pattern (want 1 to 256 bytes)";
-    return compiled(text) ? std::nullopt : Why("is not a regular expression");
-  });
+  fields.text("pattern", parameter.pattern, pattern_fault);
   parameter.default_value = typed(fields, parameter, "default");
   if (parameter.default_value && shown(*parameter.default_value).find("${") != std::string::npos) {
     fields.fail("default", shown(*parameter.default_value) + ": a default cannot refer to another parameter");

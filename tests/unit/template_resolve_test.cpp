@@ -122,6 +122,39 @@ TEST_CASE("a regular expression of a template cannot hang the program") {
              Catch::Matchers::Contains("does not match ^(a+)+$"));
 }
 
+TEST_CASE("a small expression that repeats much is refused, where it kept the program busy for minutes") {
+  // 11 and 17 bytes; the second took 3 s to be compiled alone.
+  for (const std::string pattern : {"(a?){9000}x", "((a{200}){200}){2}", "((a*)*){5000}x", "a{1,99999999999999999999}"}) {
+    Folder folder;
+    folder.add("t", R"({"version": 1, "parameters": {"a": {"type": "string", "pattern": ")" + pattern +
+                        R"("}}, "vm": {"memory": "1GiB"}})");
+    const Error error = folder.error("t", {{"a", std::string(1000, 'a')}});
+    CHECK_THAT(error.what(), Catch::Matchers::Contains("'" + pattern + "' repeats too much"));
+  }
+}
+
+TEST_CASE("an expression matches anywhere in a text, and what it anchors stays anchored") {
+  const auto is_taken = [](const std::string& pattern, const std::string& text) {
+    Folder folder;
+    folder.add("t", R"({"version": 1, "parameters": {"a": {"type": "string", "pattern": ")" + pattern +
+                        R"("}}, "vm": {"memory": "1GiB"}, "guest": {"hostname": "h"}})");
+    try {
+      static_cast<void>(folder.library().resolve("t", {{"a", text}}, {"vm"}));
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
+  };
+  CHECK(is_taken("b|c", "abd"));
+  CHECK(is_taken("^ab", "abd"));
+  CHECK_FALSE(is_taken("^b|^c", "abd"));
+  CHECK(is_taken("d$", "a\nbd"));
+  CHECK_FALSE(is_taken("a$", "abd"));
+  CHECK(is_taken("^([0-9a-f]{2}:){5}[0-9a-f]{2}$", "52:54:00:ab:cd:ef"));
+  CHECK(is_taken(R"(^\\{9000\\}$)", "{9000}"));
+  CHECK(is_taken("[{9000}]{100}", std::string(100, '9')));
+}
+
 TEST_CASE("references that multiply are stopped before they fill memory") {
   Folder folder;
   std::string many;
