@@ -7,6 +7,9 @@
 
 #include <vmgraft/error.hpp>
 
+#include "model/names.hpp"
+#include "store/strict_json.hpp"
+
 namespace vmgraft {
 
 using nlohmann::json;
@@ -62,21 +65,40 @@ Step read_step(const json& in, const std::string& word, std::index_sequence<I...
   return *step;
 }
 
-}  // namespace
-
-std::string to_json_text(const JournalEntry& entry) {
+json to_tree(const JournalEntry& entry) {
   json steps = json::array();
   for (const Step& step : entry.plan.steps)
     steps.push_back({{"step", kWords[step.index()]},
                      {"do", std::visit([](const auto& alternative) { return json(alternative); }, step)}});
-  return json{{"version", kVersion}, {"id", entry.id},         {"committed", entry.committed}, {"pid", entry.pid},
-              {"verb", entry.plan.verb}, {"vms", entry.plan.vms}, {"steps", steps}}
-      .dump(1);
+  return {{"version", kVersion}, {"id", entry.id},         {"committed", entry.committed}, {"pid", entry.pid},
+          {"verb", entry.plan.verb}, {"vms", entry.plan.vms}, {"steps", std::move(steps)}};
+}
+
+/// nlohmann's get() reads -1 as 4294967295 and 1.9 as 1; of 1e300 it makes what the compiler pleases.
+void require_whole_numbers(const json& value) {
+  if (value.is_number() && !value.is_number_unsigned())
+    throw Error(Errc::other, "a number is not a whole one, or negative");
+  if (value.is_structured()) {
+    for (const json& member : value) require_whole_numbers(member);
+  }
+}
+
+}  // namespace
+
+std::string to_json_text(const JournalEntry& entry) {
+  try {
+    return to_tree(entry).dump(1);
+  } catch (const json::type_error&) {
+    throw Error(Errc::usage, fmt::format("{}: a text is not valid UTF-8, and cannot be recorded",
+                                         printable(entry.plan.verb)));
+  }
 }
 
 JournalEntry journal_from_json(const std::string& text, const std::string& where) {
   try {
+    static_cast<void>(strict_json::parse(text, where));  // for what nlohmann's own reader lets pass
     const json in = json::parse(text);
+    require_whole_numbers(in);
     if (in.at("version").get<int>() != kVersion) throw Error(Errc::other, "it is of another version of vmgraft");
     JournalEntry entry;
     entry.id = in.at("id").get<std::string>();
@@ -87,9 +109,12 @@ JournalEntry journal_from_json(const std::string& text, const std::string& where
     for (const json& step : in.at("steps"))
       entry.plan.steps.push_back(read_step(step, step.at("step").get<std::string>(),
                                            std::make_index_sequence<std::variant_size_v<Step>>{}));
+    // Whatever else stands in it, a key or a number too large, nobody would act upon.
+    if (to_tree(entry) != in) throw Error(Errc::other, "it holds what vmgraft does not write");
     return entry;
   } catch (const std::exception& error) {
-    throw Error(Errc::other, fmt::format("{}: not a journal that can be read: {}", where, error.what()),
+    throw Error(Errc::other, fmt::format("{}: not a journal that can be read: {}", printable(where, 4096),
+                                         printable(error.what(), 400)),
                 "look at it by hand; an operation was interrupted, and what it names may be half done");
   }
 }

@@ -249,3 +249,52 @@ TEST_CASE("a journal is read back as it was written, and anything else is refuse
     CHECK(std::string(error_of([&] { static_cast<void>(journal_from_json(bad, "j.json")); }).what()).starts_with(
         "j.json: not a journal that can be read"));
 }
+
+namespace {
+
+/// Why a journal of one step is refused; empty when it is not.
+std::string why_no_journal(const std::string& before, const std::string& after) {
+  std::string text = to_json_text(
+      JournalEntry{"0123", false, 42, Plan{"attach", {"a"}, {DetachDevice{"a", "u", "ua-gpu", "<hostdev/>", 60}}}});
+  const std::size_t at = text.find(before);
+  REQUIRE(at != std::string::npos);
+  text.replace(at, before.size(), after);
+  try {
+    static_cast<void>(journal_from_json(text, "j.json"));
+    return {};
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+}  // namespace
+
+TEST_CASE("numbers of a journal that its fields cannot hold are refused, where they were taken as others") {
+  CHECK(why_no_journal("60", "61").empty());
+  for (const char* number : {"-1", "1.9", "1e300", "4294967356"}) {
+    CAPTURE(number);
+    CHECK_FALSE(why_no_journal("60", number).empty());
+  }
+  CHECK_FALSE(why_no_journal("\"pid\": 42", "\"pid\": 1e300").empty());
+  CHECK_FALSE(why_no_journal("\"version\": 1", "\"version\": 4294967297").empty());
+}
+
+TEST_CASE("a journal with a key twice, or one that nobody reads, is refused") {
+  CHECK(why_no_journal("\"pid\": 42", "\"pid\": 42, \"pid\": 43").find("occurs twice") != std::string::npos);
+  CHECK(why_no_journal("\"pid\": 42", "\"pid\": 42, \"force\": true").find("what vmgraft does not write") !=
+        std::string::npos);
+  CHECK(why_no_journal("\"timeout\"", "\"undo\": 1, \"timeout\"").find("what vmgraft does not write") !=
+        std::string::npos);
+}
+
+TEST_CASE("what a damaged journal says reaches no terminal as it is") {
+  CHECK(why_no_journal("detach_device", "\u202e\\u001b[2J") ==
+        "j.json: not a journal that can be read: unknown step '\\xe2\\x80\\xae\\x1b[2J'");
+}
+
+TEST_CASE("a plan with text that JSON cannot hold is refused, and is no error of the program") {
+  JournalEntry entry{"0123", false, 42, Plan{"create a", {"a"}, {MakeFolder{"/store/\xff"}}}};
+  const Error error = error_of([&] { static_cast<void>(to_json_text(entry)); });
+  CHECK(error.code() == Errc::usage);
+  CHECK(error.what() == std::string("create a: a text is not valid UTF-8, and cannot be recorded"));
+}
