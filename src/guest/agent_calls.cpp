@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "guest/agent_calls.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -22,6 +23,8 @@ using Json = nlohmann::json;
 // emulated may need seconds.
 constexpr std::chrono::seconds kAnswerTimeout{30};
 
+constexpr const char* kBase64Digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 }  // namespace
 
 std::string to_base64(std::string_view bytes) {
@@ -35,15 +38,16 @@ std::string to_base64(std::string_view bytes) {
 
 std::optional<std::string> parse_base64(std::string_view text) {
   if (text.size() % 4 != 0 || text.size() > std::size_t{1} << 30) return std::nullopt;
+  // EVP_DecodeBlock takes white space around the text and '=' anywhere in it, and makes NULs of them.
+  const std::size_t digits = std::min(text.find_first_not_of(kBase64Digits), text.size());
+  if (text.size() - digits > 2 || text.find_first_not_of('=', digits) != std::string_view::npos) return std::nullopt;
   std::string bytes(text.size() / 4 * 3, '\0');
   const int length =
       EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
                       reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
   if (length < 0) return std::nullopt;
   // EVP_DecodeBlock counts the padding as bytes.
-  std::size_t padding = 0;
-  while (padding < 2 && padding < text.size() && text[text.size() - 1 - padding] == '=') ++padding;
-  bytes.resize(static_cast<std::size_t>(length) - padding);
+  bytes.resize(static_cast<std::size_t>(length) - (text.size() - digits));
   return bytes;
 }
 
@@ -74,15 +78,32 @@ std::string AgentCalls::place() const {
 
 namespace {
 
+struct Senseless {};
+
 /// The "return" of a reply, made sense of by \p read. The guest is not trusted: its answer may be anything.
 template <typename Read>
 auto parse_reply(const std::string& place, const std::string& reply, Read&& read) {
+  const Error senseless(Errc::unreachable, fmt::format("{}: the guest agent gave an answer that makes no sense", place),
+                        "is it a QEMU guest agent? restart it in the guest");
   try {
     return read(Json::parse(reply).at("return"));
   } catch (const Json::exception&) {
-    throw Error(Errc::unreachable, fmt::format("{}: the guest agent gave an answer that makes no sense", place),
-                "is it a QEMU guest agent? restart it in the guest");
+    throw senseless;
+  } catch (const Senseless&) {
+    throw senseless;
   }
+}
+
+/// A whole number that \p Number holds. nlohmann's get() makes 1 of 1.9, and of 1e300 what the compiler pleases.
+template <typename Number>
+Number whole(const Json& value) {
+  if (value.is_number_unsigned() && std::in_range<Number>(value.get<std::uint64_t>())) {
+    return static_cast<Number>(value.get<std::uint64_t>());
+  }
+  if (!value.is_number_integer() || value.is_number_unsigned() || !std::in_range<Number>(value.get<std::int64_t>())) {
+    throw Senseless();
+  }
+  return static_cast<Number>(value.get<std::int64_t>());
 }
 
 std::string decoded(const std::string& place, const Json& object, const char* key) {
@@ -135,7 +156,7 @@ std::int64_t AgentCalls::exec(const AgentExec& program) {
     if (error.libvirt()) refused.set_libvirt(*error.libvirt());
     throw refused;
   }
-  return parse_reply(place(), reply, [](const Json& value) { return value.at("pid").get<std::int64_t>(); });
+  return parse_reply(place(), reply, [](const Json& value) { return whole<std::int64_t>(value.at("pid")); });
 }
 
 AgentExecStatus AgentCalls::exec_status(std::int64_t pid) {
@@ -144,8 +165,8 @@ AgentExecStatus AgentCalls::exec_status(std::int64_t pid) {
     AgentExecStatus status;
     status.exited = value.at("exited").get<bool>();
     if (!status.exited) return status;
-    if (value.contains("exitcode")) status.exit_code = value.at("exitcode").get<int>();
-    if (value.contains("signal")) status.signal = value.at("signal").get<int>();
+    if (value.contains("exitcode")) status.exit_code = whole<int>(value.at("exitcode"));
+    if (value.contains("signal")) status.signal = whole<int>(value.at("signal"));
     status.out = decoded(place(), value, "out-data");
     status.err = decoded(place(), value, "err-data");
     return status;
@@ -154,7 +175,7 @@ AgentExecStatus AgentCalls::exec_status(std::int64_t pid) {
 
 std::int64_t AgentCalls::open_file(const std::string& path, const std::string& mode) {
   const std::string reply = call(request("guest-file-open", {{"path", path}, {"mode", mode}}));
-  return parse_reply(place(), reply, [](const Json& value) { return value.get<std::int64_t>(); });
+  return parse_reply(place(), reply, [](const Json& value) { return whole<std::int64_t>(value); });
 }
 
 AgentPiece AgentCalls::read_piece(std::int64_t handle) {
@@ -169,7 +190,7 @@ void AgentCalls::write_piece(std::int64_t handle, std::string_view bytes) {
     const std::string_view piece = bytes.substr(0, kWritePiece);
     const std::string reply = call(request("guest-file-write", {{"handle", handle}, {"buf-b64", to_base64(piece)}}));
     const auto written =
-        parse_reply(place(), reply, [](const Json& value) { return value.at("count").get<std::uint64_t>(); });
+        parse_reply(place(), reply, [](const Json& value) { return whole<std::uint64_t>(value.at("count")); });
     if (written == 0 || written > piece.size()) {
       throw Error(Errc::unreachable, fmt::format("{}: the guest agent claims to have written {} of {} bytes", place(),
                                                  written, piece.size()));

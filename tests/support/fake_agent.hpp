@@ -55,7 +55,7 @@ class ScratchFolder {
 /// A QEMU guest agent whose guest is this host: guest-exec starts real processes, guest-file-* opens real files, so the
 /// shell scripts are tested as they are. With a root folder each process runs in it, with mounts, host name and
 /// process table of its own: that takes root.
-class FakeAgent final : public Hypervisor {
+class FakeAgent : public Hypervisor {
  public:
   explicit FakeAgent(std::filesystem::path root = {}) : root_(std::move(root)) {}
   ~FakeAgent() override {

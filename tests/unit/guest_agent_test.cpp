@@ -431,3 +431,46 @@ TEST_CASE("base64 goes both ways and malformed text is noticed") {
   CHECK_FALSE(parse_base64("abc").has_value());
   CHECK_FALSE(parse_base64("ab!=").has_value());
 }
+
+TEST_CASE("white space and padding inside base64 are refused, where they became NULs") {
+  for (const char* text : {"aGk=    ", "    aGk=", "aG=k", "a===", "====", "aGk=aGk=", "aGk\n"}) {
+    CAPTURE(text);
+    CHECK_FALSE(parse_base64(text).has_value());
+  }
+  CHECK(parse_base64("aGk=") == "hi");
+  CHECK(parse_base64("aA==") == "h");
+}
+
+namespace {
+
+/// A guest that answers everything with the same.
+struct OneAnswer final : FakeAgent {
+  explicit OneAnswer(std::string text) : answer(std::move(text)) {}
+  std::string agent_command(const std::string&, const std::string&, std::chrono::seconds) override { return answer; }
+  std::string answer;
+};
+
+}  // namespace
+
+TEST_CASE("numbers of a guest's agent that are none are refused, where they were taken as others") {
+  const auto exit_code = [](const std::string& number) {
+    OneAnswer guest(R"({"return": {"exited": true, "exitcode": )" + number + "}}");
+    return AgentCalls(guest, "a", "uuid").exec_status(1).exit_code;
+  };
+  CHECK(exit_code("-1") == -1);
+  CHECK(exit_code("255") == 255);
+  for (const char* number : {"1e300", "1.5", "4294967296", "-2147483649", "18446744073709551615", "true", "\"1\""}) {
+    CAPTURE(number);
+    const Error error = error_of([&] { static_cast<void>(exit_code(number)); });
+    CHECK(error.code() == Errc::unreachable);
+    CHECK(error.what() == std::string("VM 'a': the guest agent gave an answer that makes no sense"));
+  }
+  for (const char* number : {"1e300", "9223372036854775808", "1.5"}) {
+    CAPTURE(number);
+    OneAnswer guest(R"({"return": )" + std::string(number) + "}");
+    CHECK(error_of([&] { static_cast<void>(AgentCalls(guest, "a", "uuid").open_file("/a", "r")); }).code() ==
+          Errc::unreachable);
+  }
+  OneAnswer writer(R"({"return": {"count": -1}})");
+  CHECK(error_of([&] { AgentCalls(writer, "a", "uuid").write_piece(1, "bytes"); }).code() == Errc::unreachable);
+}
