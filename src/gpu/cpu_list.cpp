@@ -13,7 +13,7 @@ constexpr std::uint64_t kMostCpus = 65536;
 }  // namespace
 
 std::vector<unsigned> parse_cpu_list(const std::string& text) {
-  std::set<unsigned> cpus;
+  std::vector<bool> is_named;  // a text may name all of them many times
   std::string_view rest = text;
   rest = rest.substr(0, rest.find_last_not_of(" \n") + 1);
   while (!rest.empty()) {
@@ -23,11 +23,16 @@ std::vector<unsigned> parse_cpu_list(const std::string& text) {
     const auto first = sysfs::number(range.substr(0, dash));
     const auto last = dash == std::string_view::npos ? first : sysfs::number(range.substr(dash + 1));
     if (first && last && *last < kMostCpus) {
-      for (std::uint64_t cpu = *first; cpu <= *last; ++cpu) cpus.insert(static_cast<unsigned>(cpu));
+      if (*last >= is_named.size()) is_named.resize(*last + 1);
+      for (std::uint64_t cpu = *first; cpu <= *last; ++cpu) is_named[cpu] = true;
     }
     rest.remove_prefix(std::min(comma + 1, rest.size()));
   }
-  return {cpus.begin(), cpus.end()};
+  std::vector<unsigned> cpus;
+  for (unsigned cpu = 0; cpu < is_named.size(); ++cpu) {
+    if (is_named[cpu]) cpus.push_back(cpu);
+  }
+  return cpus;
 }
 
 std::string format_cpu_list(const std::vector<unsigned>& cpus) {

@@ -519,6 +519,7 @@ TEST_CASE("CPU lists are read and written, and what is malformed is left out") {
   CHECK(parse_cpu_list("0-3,8-11,2\n") == std::vector<unsigned>{0, 1, 2, 3, 8, 9, 10, 11});
   CHECK(parse_cpu_list("1,x,3-,5-4,-6,7") == std::vector<unsigned>{1, 7});
   CHECK(parse_cpu_list("0-4294967295").empty());
+  CHECK(parse_cpu_list("70000-3,65535").size() == 1);
   CHECK(parse_cpu_list("").empty());
   CHECK(format_cpu_list({3, 1, 2, 2, 9}) == "1-3,9");
   CHECK(format_cpu_list({}).empty());
