@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+# Sourced by tests/run: the levels sanitize and fuzz. They have builds of their own, by clang, below the build folder.
+
+# clang_for LEVEL: clang is here, or says why the level is not run.
+clang_for() {
+  command -v clang++ >/dev/null && command -v llvm-symbolizer >/dev/null && return
+  (install_packages sanitize) && return
+  skip_level "$1" "it needs clang, its runtime libraries and llvm-symbolizer (tests/packages: sanitize)"
+  return 1
+}
+
+# sanitized_build address|thread TARGET...: in $build/KIND.
+sanitized_build() {
+  local kind=$1 tree=$build/$1
+  shift
+  mkdir -p "$tree"
+  cmake -S "$repository" -B "$tree" -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=None -DVMGRAFT_BUILD_EXAMPLES=OFF \
+    -DVMGRAFT_SANITIZE="$kind" -DVMGRAFT_BUILD_FUZZERS="$([ "$kind" = address ] && echo ON || echo OFF)" \
+    >"$tree/configure.log" 2>&1 || { tail -30 "$tree/configure.log" && return 1; }
+  cmake --build "$tree" --target "$@" >"$tree/build.log" 2>&1 ||
+    { grep -E 'error|FAILED' -A5 "$tree/build.log" | head -60 && return 1; }
+}
+
+sanitize_level() {
+  local level started=$SECONDS
+  clang_for sanitize || return 0
+  echo "== sanitize"
+  check "it builds with address and undefined behaviour watched" \
+    sanitized_build address unit_tests golden_tests testdriver_tests cli_tests vmgraft_program
+  echo "== sanitize: built in $((SECONDS - started)) s"
+  for level in unit golden testdriver cli; do
+    [ -x "$build/address/bin/${level}_tests" ] || continue # said above
+    run_level "sanitize-$level" env ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 \
+      LSAN_OPTIONS=suppressions="$repository/tests/sanitize/leaks.supp":print_suppressions=0 UBSAN_OPTIONS=print_stacktrace=1 \
+      VMGRAFT_BINARY="$build/address/bin/vmgraft" "$build/address/bin/${level}_tests" "${catch_options[@]}"
+  done
+  started=$SECONDS
+  check "it builds with threads watched" sanitized_build thread thread_tests
+  echo "== sanitize: built in $((SECONDS - started)) s"
+  [ -x "$build/thread/bin/thread_tests" ] || return 0
+  run_level sanitize-threads env TSAN_OPTIONS=suppressions="$repository/tests/sanitize/threads.supp":print_suppressions=0 \
+    "$build/thread/bin/thread_tests" "${catch_options[@]}"
+}
+
+# fuzz_one NAME: VMGRAFT_FUZZ_SECONDS of it (60), or VMGRAFT_FUZZ_RUNS executions. A finding is shown with its bytes.
+fuzz_one() {
+  local name=$1 found=$work/fuzz/$1 limit=(-max_total_time="${VMGRAFT_FUZZ_SECONDS:-60}") dictionary=$repository/tests/fuzz/$1.dict
+  [ -z "${VMGRAFT_FUZZ_RUNS:-}" ] || limit=(-runs="$VMGRAFT_FUZZ_RUNS")
+  [ ! -e "$dictionary" ] || limit+=(-dict="$dictionary")
+  mkdir -p "$found/corpus" "$found/artifacts"
+  # New inputs go to the first folder, which is thrown away: what is worth keeping is put into the corpus by hand.
+  if "$build/address/bin/${name}_fuzzer" "${limit[@]}" -max_len=4096 -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
+    -artifact_prefix="$found/artifacts/" "$found/corpus" "$repository/tests/fuzz/corpus/$name" >"$found/log" 2>&1; then
+    echo "ok: $name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$found/log") inputs"
+    return
+  fi
+  echo "FAILED: $name"
+  tail -60 "$found/log"
+  for file in "$found"/artifacts/*; do
+    [ ! -e "$file" ] || { echo "-- $(basename "$file"), base64:" && base64 "$file"; }
+  done
+  return 1
+}
+
+# Two at a time: CI has two cores.
+fuzz_level() {
+  local names name started=$SECONDS
+  clang_for fuzz || return 0
+  echo "== fuzz"
+  check "the fuzzers build" sanitized_build address fuzzers
+  names=$(sed -n 's/^set(fuzzers \(.*\))$/\1/p' "$repository/tests/fuzz/CMakeLists.txt")
+  for name in $names; do
+    [ -x "$build/address/bin/${name}_fuzzer" ] || return 0 # said above
+  done
+  export -f fuzz_one
+  export build work repository
+  # shellcheck disable=SC2086
+  printf '%s\n' ${VMGRAFT_FUZZERS:-$names} |
+    xargs -P 2 -I NAME bash -c 'mkdir -p "$work/fuzz/NAME" && fuzz_one NAME >"$work/fuzz/NAME/said" 2>&1' || true
+  for name in ${VMGRAFT_FUZZERS:-$names}; do
+    cat "$work/fuzz/$name/said"
+    if grep -q '^ok: ' "$work/fuzz/$name/said"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+  done
+  echo "== fuzz: $((SECONDS - started)) s"
+}
