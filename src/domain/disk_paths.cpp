@@ -16,9 +16,7 @@ void make_file_source(xmlNode* disk, xmlNode* source) {
   for (xmlNode* below : xml::children(source)) {
     if (xml::name_of(below) != "seclabel") xml::remove(below);
   }
-  while (source->properties != nullptr) {
-    xml::drop_attribute(source, reinterpret_cast<const char*>(source->properties->name));
-  }
+  while (source->properties != nullptr) xmlRemoveProp(source->properties);  // those of other namespaces too
   xml::set_attribute(disk, "type", "file");
 }
 

@@ -217,6 +217,12 @@ TEST_CASE("a disk that was not a file becomes one") {
             "<disk type=\"file\"><source file=\"/f\"><seclabel model=\"dac\" relabel=\"no\"/></source>"));
 }
 
+TEST_CASE("a disk's source with attributes of another namespace becomes a file, where it was waited for for ever") {
+  const std::string source =
+      domain_of("<disk type='block' xmlns:x='urn:x'><source dev='/dev/a' x:y='1'/><target dev='vda'/></disk>");
+  CHECK(has(with_disk_paths(source, {{"vda", "/f"}}), "<source file=\"/f\"/>"));
+}
+
 TEST_CASE("disk paths for a target that is not there are refused") {
   const Error error = error_of([] { static_cast<void>(with_disk_paths(domain_of(""), {{"vdq", "/x"}})); });
   CHECK(error.code() == Errc::other);
