@@ -53,6 +53,8 @@ class Cloning {
     xml::drop_attribute(domain_, "id");
     set_or_add("name", identity_.name);
     set_or_add("uuid", identity_.uuid);
+    xmlNode* vm = xml::child_in_namespace(xml::child(domain_, "metadata"), "vm", kMetadataNamespace);
+    if (vm != nullptr) xml::set_attribute(vm, "id", identity_.uuid);
     // An empty one makes libvirt generate a new value; a VM without stays without.
     if (xmlNode* genid = xml::child(domain_, "genid"); genid != nullptr) xml::set_text(genid, "");
     // A title that says the source's name would be a lie on the clone.

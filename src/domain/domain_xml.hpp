@@ -3,6 +3,7 @@
 
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -10,7 +11,8 @@
 
 namespace vmgraft {
 
-/// The namespace of our <metadata> element: <vmgraft:vm xmlns:vmgraft="..." store= template= digest=/>.
+/// The namespace of our <metadata> element: <vmgraft:vm xmlns:vmgraft="..." id= store= template= digest=/>.
+/// The id is the UUID that the domain was made with: a copy that another tool made of it has the element, and another UUID.
 inline constexpr const char* kMetadataNamespace = "https://vmgraft.org/xmlns/domain/1";
 
 /// The whole domain XML of a VM. Pure.
@@ -48,6 +50,7 @@ struct DomainFacts {
   std::string name;
   std::string uuid;
   std::string store;  ///< of our metadata; empty: not our domain
+  std::string id;     ///< of our metadata: the UUID that it was made with
   std::string template_name, template_digest;
   std::string virt_type;
   unsigned cpus = 0;
@@ -73,6 +76,10 @@ struct DomainFacts {
 
 /// \throws Error other: the XML cannot be read.
 [[nodiscard]] DomainFacts read_domain(const std::string& xml);
+
+/// Every path below \p folder that a domain's XML names, in whatever element: disks, NVRAM, kernel, logs ...
+/// \throws Error other: the XML cannot be read.
+[[nodiscard]] std::set<std::string> paths_below(const std::string& xml, const std::string& folder);
 
 /// What the host can do, from virConnectGetCapabilities.
 struct HostFacts {

@@ -2,6 +2,7 @@
 #include <array>
 #include <charconv>
 #include <limits>
+#include <memory>
 
 #include <fmt/format.h>
 
@@ -78,6 +79,7 @@ void read_metadata(const xmlNode* domain, DomainFacts& facts) {
   const xmlNode* metadata = xml::child(domain, "metadata");
   const xmlNode* vm = xml::child_in_namespace(metadata, "vm", kMetadataNamespace);
   facts.store = xml::attribute_or_empty(vm, "store");
+  facts.id = xml::attribute_or_empty(vm, "id");
   facts.template_name = xml::attribute_or_empty(vm, "template");
   facts.template_digest = xml::attribute_or_empty(vm, "digest");
 }
@@ -122,7 +124,31 @@ std::string read_nvram(const xmlNode* domain) {
   return source == nullptr ? xml::text_of(nvram) : path_of(source);
 }
 
+/// Also in the middle of a text: <qemu:arg value='file=/a/b,if=none'/>.
+void collect_path(const xmlNode* node, const std::string& prefix, std::set<std::string>& paths) {
+  const std::unique_ptr<xmlChar, void (*)(void*)> content(xmlNodeGetContent(node), xmlFree);
+  const std::string text = content ? reinterpret_cast<const char*>(content.get()) : "";
+  for (std::size_t at = text.find(prefix); at != std::string::npos; at = text.find(prefix, at + 1))
+    paths.insert(text.substr(at, text.find_first_of(", \t\n", at + prefix.size()) - at));
+}
+
+/// Attributes and texts, of elements of every namespace.
+void collect_paths(const xmlNode* node, const std::string& prefix, std::set<std::string>& paths) {
+  if (node->type == XML_TEXT_NODE || node->type == XML_CDATA_SECTION_NODE) return collect_path(node, prefix, paths);
+  if (node->type != XML_ELEMENT_NODE) return;
+  for (const xmlAttr* each = node->properties; each != nullptr; each = each->next)
+    collect_path(reinterpret_cast<const xmlNode*>(each), prefix, paths);
+  for (const xmlNode* below = node->children; below != nullptr; below = below->next) collect_paths(below, prefix, paths);
+}
+
 }  // namespace
+
+std::set<std::string> paths_below(const std::string& xml, const std::string& folder) {
+  const xml::Document document = xml::parse_or_throw(xml, "domain", "domain XML");
+  std::set<std::string> paths;
+  collect_paths(xml::root_of(document), folder + "/", paths);
+  return paths;
+}
 
 DomainFacts read_domain(const std::string& xml) {
   const xml::Document document = xml::parse_or_throw(xml, "domain", "domain XML");

@@ -47,6 +47,7 @@ void add_identity(xmlNode* domain, const DomainConfig& config) {
   if (!config.description.empty()) xml::add_text(domain, "description", for_people(config.description));
 
   xmlNode* vm = xml::add_in_namespace(xml::add(domain, "metadata"), "vm", "vmgraft", kMetadataNamespace);
+  xml::set_attribute(vm, "id", config.uuid);
   xml::set_attribute(vm, "store", config.store);
   xml::set_attribute(vm, "template", config.template_name);
   xml::set_attribute(vm, "digest", config.template_digest);
