@@ -37,7 +37,7 @@ _vmgraft_candidates() {
     case ${words[i]} in
       --) return ;;
       --connect | --store) store+=("${words[i]}" "${words[++i]}") ;;
-      --templates | --set | --count | --wait | --for | --timeout | --stop-timeout | --ttl | --description | --user | \
+      --templates | --set | --count | --wait | --for | --timeout | --stop-timeout | --ttl | --on-expire | --description | --user | \
         --format | --name | --sha256 | --gpus) ((i++)) ;;
       -*) ;;
       *)
@@ -55,12 +55,12 @@ _vmgraft_candidates() {
   local options="" names=""
   case $verb in
     "")
-      names="create start stop restart delete list show wait snapshot revert clone exec copy ssh console image"
-      names+=" gpu template doctor version"
+      names="create start stop restart delete list show wait extend snapshot revert clone exec copy ssh console image"
+      names+=" gpu template gc doctor version"
       globals+=" --version"
       ;;
     create)
-      options="--set --gpus --explain --count --no-start --wait --timeout --ttl --keep --print-xml"
+      options="--set --gpus --explain --count --no-start --wait --timeout --ttl --on-expire --keep --print-xml"
       ((places == 0)) && names=@templates
       ;;
     start) options="--wait --timeout --explain" names=@vms ;;
@@ -70,12 +70,13 @@ _vmgraft_candidates() {
     list) options="--all" ;;
     show) ((places == 0)) && names=@refs ;;
     wait) options="--for --timeout"; ((places == 0)) && names=@vms; wait="ready agent ssh" ;;
+    extend) ((places == 0)) && names=@vms; ((places == 1)) && names="1h 8h 1d never" ;;
     snapshot) names="create list delete" ;;
     "snapshot create") options="--description --memory --timeout"; ((places == 0)) && names=@vms ;;
     "snapshot list") ((places == 0)) && names=@vms ;;
     "snapshot delete") ((places == 0)) && names=@snapshots ;;
     revert) options="--start --no-start --wait --timeout"; ((places == 0)) && names=@snapshots ;;
-    clone) options="--count --full --keep-tpm --start --wait --timeout --print-xml"; ((places == 0)) && names=@refs ;;
+    clone) options="--count --full --keep-tpm --start --wait --timeout --ttl --on-expire --print-xml"; ((places == 0)) && names=@refs ;;
     exec) options="--user --timeout --no-stdin"; ((places == 0)) && names=@vms ;;
     copy) names=@copy ;;
     ssh | console) ((places == 0)) && names=@vms ;;
@@ -96,6 +97,7 @@ _vmgraft_candidates() {
     "template list") ;;
     "template show") options="--set"; ((places == 0)) && names=@templates ;;
     "template check") names=@templates ;;
+    gc) ;;
     doctor | version) ;;
   esac
 
@@ -109,6 +111,7 @@ _vmgraft_candidates() {
       COMPREPLY=($(compgen -W "$wait" -- "$cur"))
       return
       ;;
+    --on-expire) COMPREPLY=($(compgen -W "delete stop" -- "$cur")); return ;;
     --format) COMPREPLY=($(compgen -W "qcow2 raw" -- "$cur")); return ;;
     --connect) COMPREPLY=($(compgen -W "qemu:///system qemu:///session" -- "$cur")); return ;;
     --store | --templates) COMPREPLY=($(compgen -d -- "$cur")); return ;;

@@ -55,6 +55,7 @@ complete -c vmgraft -n '__vmgraft_is "create"' -l no-start -d 'Define only'
 complete -c vmgraft -n '__vmgraft_is "create"' -l wait -x -a 'ready agent ssh none' -d 'Until when to wait'
 complete -c vmgraft -n '__vmgraft_is "create"' -l timeout -x -d 'Give up waiting after this'
 complete -c vmgraft -n '__vmgraft_is "create"' -l ttl -x -d 'Life time'
+complete -c vmgraft -n '__vmgraft_is "create"' -l on-expire -x -a 'delete stop' -d 'What gc does then'
 complete -c vmgraft -n '__vmgraft_is "create"' -l keep -d 'Keep a VM whose provisioning failed'
 complete -c vmgraft -n '__vmgraft_is "create"' -l print-xml -d 'Print the domain XML'
 
@@ -105,6 +106,8 @@ complete -c vmgraft -n '__vmgraft_is "clone"' -l keep-tpm -d 'Take the TPM state
 complete -c vmgraft -n '__vmgraft_is "clone"' -l start -d 'Start the clones'
 complete -c vmgraft -n '__vmgraft_is "clone"' -l wait -x -a 'ready agent ssh none' -d 'Until when to wait'
 complete -c vmgraft -n '__vmgraft_is "clone"' -l timeout -x -d 'Give up waiting after this'
+complete -c vmgraft -n '__vmgraft_is "clone"' -l ttl -x -d 'Life time'
+complete -c vmgraft -n '__vmgraft_is "clone"' -l on-expire -x -a 'delete stop' -d 'What gc does then'
 complete -c vmgraft -n '__vmgraft_is "clone"' -l print-xml -d 'Print the domain XML'
 
 complete -c vmgraft -n '__vmgraft_is ""' -a exec -d 'Run a command in a VM'
@@ -202,3 +205,8 @@ complete -c vmgraft -n '__vmgraft_is "template show"' -l set -x -d 'A parameter 
 
 complete -c vmgraft -n '__vmgraft_is "template"' -a check -d 'Check templates'
 complete -c vmgraft -n '__vmgraft_is "template check"' -F -a '(__vmgraft_names templates)'
+
+complete -c vmgraft -n '__vmgraft_is ""' -a extend -d 'Let a VM expire later, or never'
+complete -c vmgraft -n '__vmgraft_is "extend"' -a '(__vmgraft_names vms) 1h 8h 1d never'
+
+complete -c vmgraft -n '__vmgraft_is ""' -a gc -d 'Remove what nothing needs any more'

@@ -10,6 +10,7 @@
 
 #include <vmgraft/doctor.hpp>
 #include <vmgraft/error.hpp>
+#include <vmgraft/gc.hpp>
 #include <vmgraft/gpu.hpp>
 #include <vmgraft/image.hpp>
 #include <vmgraft/progress.hpp>
@@ -144,6 +145,15 @@ class Manager {
   GpuChange gpu_lend(const std::string& address, bool force_console = false);
   /// Give it back to the driver it came from. \param force  lifts a quarantine.
   GpuChange gpu_return(const std::string& address, bool force = false);
+
+  // --- upkeep
+  /// Find what nobody needs any more, and remove it (or only tell it): layers that nothing reaches, what killed processes
+  /// left, domains and manifests of this store that lost each other, VMs beyond their time. What is in use by a living
+  /// process, or not provably of this store, stays. An entry that could not be seen to has `done` false and a note.
+  /// \throws Error  other: a record of the store cannot be read, so nothing was touched. unreachable: no libvirt.
+  GcResult gc(const GcRequest& request);
+  /// Move a VM's expiry, or lift it. \throws Error not_found.
+  VmInfo extend(const ExtendRequest& request);
 
   // --- host
   [[nodiscard]] std::vector<DoctorRow> doctor();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <vmgraft/template.hpp>
+#include <vmgraft/vm.hpp>
 
 namespace vmgraft {
 
@@ -25,6 +26,7 @@ struct CreateRequest {
   WaitFor wait = WaitFor::ready;
   std::optional<std::chrono::seconds> timeout;  ///< of waiting; absent: the template's ready_timeout
   std::optional<std::chrono::seconds> ttl;      ///< absent: the template's
+  std::optional<OnExpire> on_expire;      ///< absent: the template's
   std::vector<std::string> gpus;          ///< in place of the template's: "2", "model=H100,count=2,numa=required" or an address
   bool explain = false;                   ///< tell as notices why these GPUs were chosen
 };
@@ -38,6 +40,8 @@ struct CloneRequest {
   bool start = false;
   WaitFor wait = WaitFor::ready;          ///< only with start
   std::optional<std::chrono::seconds> timeout;
+  std::optional<std::chrono::seconds> ttl;      ///< absent: the source's template's, counted from now
+  std::optional<OnExpire> on_expire;      ///< absent: as of the source
 };
 
 struct SnapshotRequest {
@@ -66,6 +70,12 @@ struct StartRequest {
   WaitFor wait = WaitFor::ready;
   std::optional<std::chrono::seconds> timeout;
   bool explain = false;                   ///< tell as notices why these GPUs were chosen
+};
+
+struct ExtendRequest {
+  std::string vm;
+  /// Added to its expiry; to now when it is expired or had none. Absent: it never expires.
+  std::optional<std::chrono::seconds> by;
 };
 
 struct ExecRequest {

@@ -13,6 +13,14 @@ enum class VmState { running, paused, shut_off, crashed, missing };
 
 [[nodiscard]] std::string to_string(VmState state);
 
+/// What gc does with a VM beyond its time.
+enum class OnExpire {
+  remove,  ///< "delete": as the verb delete
+  stop,    ///< "stop": as the verb stop; the VM stays
+};
+
+[[nodiscard]] std::string to_string(OnExpire on_expire);
+
 /// How the disks of a snapshot or clone were caught.
 enum class Consistency {
   clean,   ///< the VM was shut off
@@ -60,6 +68,7 @@ struct VmSummary {
   std::size_t snapshots = 0;
   std::string created;                  ///< RFC 3339, UTC
   std::optional<std::string> expires;   ///< RFC 3339, UTC
+  OnExpire on_expire = OnExpire::remove;  ///< only with expires
 };
 
 /// Everything `show` tells.

@@ -21,6 +21,7 @@ class CloneVerb final : public Verb {
     args.flag("--start", request_.start, "start the clones");
     declare_wait(args, "--wait", wait_, true, "with --start: until when to wait; without it as the template says");
     args.duration("--timeout", request_.timeout, "with --start: give up waiting after this");
+    declare_expiry(args, request_.ttl, on_expire_);
     args.flag("--print-xml", print_xml_, "print the domain XML and change nothing");
   }
 
@@ -32,6 +33,7 @@ class CloneVerb final : public Verb {
     }
     if (request_.source.find('@') != std::string::npos) static_cast<void>(require_snapshot_ref(request_.source));
     request_.wait = to_wait_for(wait_);
+    request_.on_expire = to_on_expire(on_expire_);
     if (print_xml_) {
       const std::string xml = session.manager().clone_xml(request_);
       session.answer(text_json("xml", xml), xml);
@@ -50,6 +52,7 @@ class CloneVerb final : public Verb {
   CloneRequest request_;
   bool print_xml_ = false;
   std::optional<std::size_t> wait_;
+  std::optional<std::size_t> on_expire_;
 };
 
 }  // namespace

@@ -25,7 +25,7 @@ class CreateVerb final : public Verb {
     args.flag("--no-start", no_start_, "define only");
     declare_wait(args, "--wait", wait_, true, "until when to wait; without it as the template says");
     args.duration("--timeout", request_.timeout, "give up waiting after this");
-    args.duration("--ttl", request_.ttl, "life time, noted as the time of expiry");
+    declare_expiry(args, request_.ttl, on_expire_);
     args.flag("--keep", request_.keep_failed, "keep a VM whose provisioning failed or that was not ready in time");
     args.flag("--print-xml", print_xml_, "print the domain XML and change nothing");
   }
@@ -42,6 +42,7 @@ class CreateVerb final : public Verb {
     }
     request_.start = !no_start_;
     request_.wait = to_wait_for(wait_);
+    request_.on_expire = to_on_expire(on_expire_);
     if (print_xml_) {
       const std::string xml = session.manager().create_xml(request_);
       session.answer(text_json("xml", xml), xml);
@@ -60,6 +61,7 @@ class CreateVerb final : public Verb {
   bool no_start_ = false;
   bool print_xml_ = false;
   std::optional<std::size_t> wait_;
+  std::optional<std::size_t> on_expire_;
 };
 
 }  // namespace

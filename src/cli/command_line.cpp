@@ -175,6 +175,17 @@ WaitFor to_wait_for(std::optional<std::size_t> value) {
   return kWords[value.value_or(0)];
 }
 
+void declare_expiry(Arguments& args, std::optional<std::chrono::seconds>& ttl, std::optional<std::size_t>& on_expire) {
+  args.duration("--ttl", ttl, "life time; without it as the template says");
+  args.choice("--on-expire", {to_string(OnExpire::remove), to_string(OnExpire::stop)}, on_expire,
+              "what gc does when it is over; without it as the template says");
+}
+
+std::optional<OnExpire> to_on_expire(std::optional<std::size_t> value) {
+  if (!value) return std::nullopt;
+  return *value == 0 ? OnExpire::remove : OnExpire::stop;
+}
+
 // --- CommandLine
 
 struct CommandLine::Node {

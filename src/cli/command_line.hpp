@@ -86,6 +86,10 @@ void declare_wait(Arguments& args, const std::string& option, std::optional<std:
                   const std::string& help);
 [[nodiscard]] WaitFor to_wait_for(std::optional<std::size_t> value);
 
+/// --ttl and --on-expire. \param on_expire  to be read by to_on_expire().
+void declare_expiry(Arguments& args, std::optional<std::chrono::seconds>& ttl, std::optional<std::size_t>& on_expire);
+[[nodiscard]] std::optional<OnExpire> to_on_expire(std::optional<std::size_t> value);
+
 /// The whole grammar, built from the table of verbs.
 class CommandLine {
  public:

@@ -68,7 +68,8 @@ Json to_json(const VmSummary& vm) {
           {"memory", vm.memory},
           {"snapshots", vm.snapshots},
           {"created", vm.created},
-          {"expires", or_null(vm.expires)}};
+          {"expires", or_null(vm.expires)},
+          {"on_expire", vm.expires ? Json(to_string(vm.on_expire)) : Json(nullptr)}};
 }
 
 Json to_json(const VmInfo& vm) {
@@ -306,6 +307,21 @@ std::string gpu_checks_json(const std::vector<GpuCheck>& rows) {
 
 std::string gpu_changes_json(const std::vector<GpuChange>& changes) {
   return dump({{"gpus", list_of(changes, [](const GpuChange& change) { return to_json(change); })}});
+}
+
+std::string gc_json(const GcResult& result) {
+  const auto list = [](const std::vector<GcEntry>& entries) {
+    return list_of(entries, [](const GcEntry& entry) {
+      return Json{{"name", entry.name}, {"what", entry.what}, {"size", entry.size},
+                  {"action", to_string(entry.action)}, {"done", entry.done}, {"note", or_null(entry.note)}};
+    });
+  };
+  return dump(Json{{"layers", list(result.layers)},
+                   {"files", list(result.files)},
+                   {"domains", list(result.domains)},
+                   {"manifests", list(result.manifests)},
+                   {"journals", list(result.journals)},
+                   {"expired", list(result.expired)}});
 }
 
 std::string text_json(const std::string& key, const std::string& text) {

@@ -34,6 +34,8 @@ namespace vmgraft::cli {
 [[nodiscard]] std::string gpus_json(const std::vector<GpuInfo>& gpus);              ///< {"gpus": [...]}
 [[nodiscard]] std::string gpu_checks_json(const std::vector<GpuCheck>& rows);       ///< {"checks": [...]}
 [[nodiscard]] std::string gpu_changes_json(const std::vector<GpuChange>& changes);  ///< {"gpus": [...]}
+/// {"layers": [...], "files": ..., "domains": ..., "manifests": ..., "journals": ..., "expired": [...]}
+[[nodiscard]] std::string gc_json(const GcResult& result);
 /// {key: text}: "xml", "version".
 [[nodiscard]] std::string text_json(const std::string& key, const std::string& text);
 /// {key: [texts]}: "argv".

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "cli/table.hpp"
+#include "model/moment.hpp"
 #include "model/names.hpp"
 #include "model/size.hpp"
 
@@ -78,6 +79,13 @@ const char* colour_of(Health health) {
   return "red";
 }
 
+std::string expiry_text(const VmSummary& vm) {
+  if (!vm.expires) return "never";
+  const std::string now = to_rfc3339(std::chrono::system_clock::now());
+  const char* then = vm.on_expire == OnExpire::stop ? "stopped" : "deleted";
+  return fmt::format("{} ({}, then {})", printable(*vm.expires), printable(time_left(*vm.expires, now)), then);
+}
+
 std::string vm_text(const VmInfo& vm) {
   Facts facts;
   facts.add("name", vm.name);
@@ -105,7 +113,7 @@ std::string vm_text(const VmInfo& vm) {
   }
   facts.add("owner", vm.owner);
   facts.add("created", vm.created);
-  facts.add("expires", vm.expires.value_or(""));
+  facts.add("expires", expiry_text(vm));
   facts.add("console log", vm.console_log);
   for (const std::string& note : vm.notes) facts.add("note", note);
   return facts.text();
@@ -136,10 +144,12 @@ std::string list_text(const Terminal& terminal, const std::vector<VmSummary>& vm
                          {"SNAPSHOTS", Kind::right},
                          {"CREATED"},
                          {"EXPIRES"}});
+  const std::string now = to_rfc3339(std::chrono::system_clock::now());
   for (const VmSummary& vm : vms) {
     const std::size_t row =
         table.add({vm.name, to_string(vm.state), vm.template_name, std::to_string(vm.cpus), format_size(vm.memory),
-                   std::to_string(vm.snapshots), vm.created, vm.expires.value_or("")});
+                   std::to_string(vm.snapshots), vm.created,
+                   vm.expires ? time_left(*vm.expires, now) : ""});
     if (const char* colour = colour_of(vm.state)) table.colour(row, 1, colour);
   }
   return table.text();

@@ -12,6 +12,8 @@ namespace vmgraft::cli {
 
 // Results as people read them, each ending with a line feed. Every text that comes from outside is made fit to print.
 
+/// "2026-01-02T03:04:05Z (in 3 h, then deleted)", or "never"; without a line feed.
+[[nodiscard]] std::string expiry_text(const VmSummary& vm);
 [[nodiscard]] std::string vm_text(const VmInfo& vm);
 [[nodiscard]] std::string snapshot_text(const std::string& vm, const SnapshotInfo& snapshot);
 [[nodiscard]] std::string list_text(const Terminal& terminal, const std::vector<VmSummary>& vms);

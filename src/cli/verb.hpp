@@ -51,6 +51,8 @@ std::unique_ptr<Verb> make_delete();
 std::unique_ptr<Verb> make_list();
 std::unique_ptr<Verb> make_show();
 std::unique_ptr<Verb> make_wait();
+std::unique_ptr<Verb> make_extend();
+std::unique_ptr<Verb> make_gc();
 std::unique_ptr<Verb> make_snapshot_create();
 std::unique_ptr<Verb> make_snapshot_list();
 std::unique_ptr<Verb> make_snapshot_delete();

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include <vmgraft/vm.hpp>
+
 namespace vmgraft {
 
 enum class Firmware { direct, bios, uefi };
@@ -17,7 +19,6 @@ enum class NumaPolicy { any, preferred, required };
 enum class Ready { agent, ssh, none };
 enum class GpuKind { gpu, vf, mdev };
 enum class GpuRelease { reset, driver, keep };
-enum class OnExpire { remove, stop };      // JSON: delete | stop
 
 struct DiskSpec {
   std::string name;

@@ -3,6 +3,7 @@
 #include <string>
 
 #include <vmgraft/doctor.hpp>
+#include <vmgraft/gc.hpp>
 #include <vmgraft/gpu.hpp>
 #include <vmgraft/vm.hpp>
 
@@ -22,6 +23,32 @@ std::string to_string(VmState state) {
       return "crashed";
     case VmState::missing:
       return "missing";
+  }
+  return "unknown";
+}
+
+std::string to_string(OnExpire on_expire) {
+  switch (on_expire) {
+    case OnExpire::remove:
+      return "delete";
+    case OnExpire::stop:
+      return "stop";
+  }
+  return "unknown";
+}
+
+std::string to_string(GcAction action) {
+  switch (action) {
+    case GcAction::remove:
+      return "remove";
+    case GcAction::define:
+      return "define";
+    case GcAction::stop:
+      return "stop";
+    case GcAction::recover:
+      return "recover";
+    case GcAction::keep:
+      return "keep";
   }
   return "unknown";
 }

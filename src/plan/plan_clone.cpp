@@ -8,6 +8,7 @@
 #include <vmgraft/error.hpp>
 
 #include "domain/domain_xml.hpp"
+#include "host/sha256.hpp"
 #include "plan/plan_snapshot.hpp"
 
 namespace vmgraft {
@@ -78,6 +79,10 @@ void append_clone(ClonePlanInput& input, const CloneTarget& target, Plan& plan) 
   manifest.owner = input.owner;
   manifest.created = input.now;
   manifest.expires = input.expires;
+  if (!input.spec.empty()) {
+    manifest.spec = input.spec;
+    manifest.template_digest = sha256_text(input.spec);
+  }
   manifest.source = input.snapshot.empty() ? source.name : fmt::format("{}@{}", source.name, input.snapshot);
   manifest.current.clear();
   manifest.snapshots.clear();

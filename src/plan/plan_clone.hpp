@@ -49,6 +49,7 @@ struct ClonePlanInput {
   std::string now;
   std::string expires;
   FreshIds ids;                      ///< one per disk of each target
+  std::string spec = {};             ///< the clones' own; empty: the source's
 };
 
 /// Make VMs that stand on the base. All or none; none is started.

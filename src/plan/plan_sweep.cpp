@@ -33,9 +33,11 @@ std::set<std::string> reach(const LayerMap& layers, const std::set<std::string>&
   return reached;
 }
 
-Plan plan_sweep(const StoreFacts& facts) {
-  Plan plan{"sweep", {}, {}};
-  const std::set<std::string> alive = reach(facts.layers, named_layers(facts));
+Plan plan_sweep(const StoreFacts& facts, const std::set<std::string>& pinned) {
+  Plan plan{"sweep", {kSweepLock}, {}};
+  std::set<std::string> roots = named_layers(facts);
+  roots.insert(pinned.begin(), pinned.end());
+  const std::set<std::string> alive = reach(facts.layers, roots);
   std::set<std::string> dead;
   for (const auto& [id, layer] : facts.layers)
     if (!alive.contains(id)) dead.insert(id);

@@ -24,8 +24,12 @@ struct StoreFacts {
 /// \p layers and everything below them.
 [[nodiscard]] std::set<std::string> reach(const LayerMap& layers, const std::set<std::string>& from);
 
+/// The lock of who removes what nobody reaches: shared by whoever makes or reads refs, for all of his operation.
+inline constexpr const char* kSweepLock = "@sweep";
+
 /// Delete the layers that no ref reaches, children before parents.
-[[nodiscard]] Plan plan_sweep(const StoreFacts& facts);
+/// \param pinned  layers that stay all the same, with everything below them.
+[[nodiscard]] Plan plan_sweep(const StoreFacts& facts, const std::set<std::string>& pinned = {});
 
 struct MergePlan {
   Plan plan;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run/fresh.hpp"
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <sys/random.h>
 
@@ -57,10 +56,6 @@ FreshIds fresh_ids(std::size_t count) {
   std::vector<std::string> ids;
   while (ids.size() < count) ids.push_back(fresh_layer_id());
   return FreshIds(std::move(ids));
-}
-
-std::string to_rfc3339(std::chrono::system_clock::time_point time) {
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::chrono::system_clock::to_time_t(time)));
 }
 
 std::string now_rfc3339() { return to_rfc3339(std::chrono::system_clock::now()); }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <chrono>
 #include <string>
 #include <vector>
 
+#include "model/moment.hpp"
 #include "plan/facts.hpp"
 
 namespace vmgraft {
@@ -19,7 +19,6 @@ namespace vmgraft {
 [[nodiscard]] FreshIds fresh_ids(std::size_t count);
 
 /// RFC 3339, UTC, whole seconds.
-[[nodiscard]] std::string to_rfc3339(std::chrono::system_clock::time_point time);
 [[nodiscard]] std::string now_rfc3339();
 
 }  // namespace vmgraft

@@ -7,6 +7,7 @@
 #include "plan/plan_clone.hpp"
 #include "run/fresh.hpp"
 #include "run/manager_impl.hpp"
+#include "template/on_expire.hpp"
 
 namespace vmgraft {
 namespace {
@@ -26,11 +27,13 @@ ClonePlanInput clone_input(Manager::Impl& impl, const CloneRequest& request, con
                            const std::string& snapshot, CloneBase base, const std::vector<std::string>& names) {
   const VmSpec spec = parse_spec(source.spec, source.template_name);
   std::string expires;
-  if (spec.lifecycle.ttl) expires = to_rfc3339(std::chrono::system_clock::now() + *spec.lifecycle.ttl);
+  if (const auto ttl = request.ttl ? request.ttl : spec.lifecycle.ttl)
+    expires = to_rfc3339(std::chrono::system_clock::now() + *ttl);
   std::vector<CloneTarget> targets = targets_of(impl, names, base.xml);
   ClonePlanInput input{impl.store(), source, snapshot,      std::move(base), {},      std::move(targets),
                        request.full, request.keep_tpm, login_name(), now_rfc3339(), expires,
                        fresh_ids(source.heads.size() * names.size())};
+  if (request.on_expire) input.spec = with_on_expire(source.spec, *request.on_expire);
   for (std::string id : named_layers(source))
     for (const LayerRecord& layer : impl.store().chain(id)) input.layers.emplace(layer.id, layer);
   for (const SnapshotDisk& disk : input.base.disks)

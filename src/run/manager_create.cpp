@@ -9,6 +9,7 @@
 #include "run/fresh.hpp"
 #include "run/manager_impl.hpp"
 #include "template/gpu_request.hpp"
+#include "template/on_expire.hpp"
 
 namespace vmgraft {
 namespace {
@@ -20,21 +21,22 @@ std::string free_name(const Store& store, Host& host, const std::string& base) {
   }
 }
 
-Accel accel_of(Host& host, const HostFacts& facts, Accel wanted) {
-  if (wanted == Accel::automatic) return kvm_usable(host, facts.has_kvm_domains) ? Accel::kvm : Accel::tcg;
-  if (wanted == Accel::kvm && !kvm_usable(host, facts.has_kvm_domains))
-    throw Error(Errc::host_unfit, "the template asks for KVM, and this host cannot give it",
-                "vmgraft doctor says why; \"accel\": \"auto\" falls back to software emulation");
-  return wanted;
-}
-
-void ask_for_gpus(ResolvedTemplate& resolved, const std::vector<std::string>& gpus) {
-  resolved.json = with_gpus(resolved.json, parse_gpu_request(gpus));
+/// Another template than the one that was found: what the request says in its place.
+void replace_json(ResolvedTemplate& resolved, std::string json) {
+  resolved.json = std::move(json);
   resolved.spec = parse_spec(resolved.json, resolved.name);
   resolved.digest = sha256_text(resolved.json);
 }
 
 }  // namespace
+
+std::string virt_type_for(Host& host, const HostFacts& facts, Accel wanted) {
+  const bool is_usable = wanted != Accel::tcg && kvm_usable(host, facts.has_kvm_domains);
+  if (wanted == Accel::kvm && !is_usable)
+    throw Error(Errc::host_unfit, "the template asks for KVM, and this host cannot give it",
+                "vmgraft doctor says why; \"accel\": \"auto\" falls back to software emulation");
+  return is_usable ? "kvm" : "qemu";
+}
 
 std::string Manager::Impl::write_seed(const std::string& scratch, const std::string& vm, const VmSpec& spec,
                                       const std::vector<std::string>& keys, const std::vector<std::string>& macs,
@@ -67,7 +69,8 @@ Manager::Impl::Creation Manager::Impl::prepare_create(const CreateRequest& reque
   for (const std::string& name : names) require_name("VM", name);
 
   ResolvedTemplate resolved = library.resolve(request.template_name, request.parameters, {base});
-  if (!request.gpus.empty()) ask_for_gpus(resolved, request.gpus);
+  if (!request.gpus.empty()) replace_json(resolved, with_gpus(resolved.json, parse_gpu_request(request.gpus)));
+  if (request.on_expire) replace_json(resolved, with_on_expire(resolved.json, *request.on_expire));
   Creation creation{{store(), std::move(resolved), {}, {}, {}, false, login_name(), now_rfc3339(), {}, {}}, {}};
   CreateFacts& facts = creation.facts;
   const VmSpec& spec = facts.resolved.spec;
@@ -76,7 +79,7 @@ Manager::Impl::Creation Manager::Impl::prepare_create(const CreateRequest& reque
     const ImageRecord image = store().image(disk.image);
     facts.images.emplace(disk.image, ImageFacts{image, store().layer(image.layer)});
   }
-  facts.virt_type = accel_of(host, host_facts(), spec.accel) == Accel::kvm ? "kvm" : "qemu";
+  facts.virt_type = virt_type_for(host, host_facts(), spec.accel);
   facts.is_session = hypervisor().info().is_session;
   facts.ssh_keys = read_ssh_keys(host, spec.guest.ssh_keys);
   if (const auto ttl = request.ttl ? request.ttl : spec.lifecycle.ttl)

@@ -30,18 +30,9 @@ std::filesystem::path lock_file(const Store& store, const std::string& name) {
   return store.locks_folder() / (name.starts_with('@') ? name.substr(1) + ".lock" : "vm-" + name + ".lock");
 }
 
-constexpr const char* kSweepLock = "@sweep";
-
-/// A journal whose writer died before it had its name: nothing was done yet. Named ".<id>.json.<pid>.<n>.tmp".
-void drop_unfinished(Host& host, const std::filesystem::path& file) {
-  std::string name = file.filename();
-  if (!name.ends_with(".tmp")) return;
-  for (int part = 0; part < 2 && name.find('.') != std::string::npos; ++part) name.erase(name.rfind('.'));
-  const std::string pid = name.substr(name.rfind('.') + 1);
-  if (!pid.empty() && !host.stat("/proc/" + pid)) host.remove(file);
-}
-
 }  // namespace
+
+std::string work_lock(const std::string& folder) { return "@work-" + folder; }
 
 std::string login_name() {
   const passwd* entry = getpwuid(getuid());
@@ -63,18 +54,23 @@ PlanText plan_text(const Plan& plan) {
   return text;
 }
 
-WorkFolder::WorkFolder(Host& host, const Store& store) : host_(host), path_(store.tmp_folder() / fresh_layer_id()) {}
+WorkFolder::WorkFolder(Host& host, const Store& store)
+    : host_(host),
+      path_(store.tmp_folder() / fresh_layer_id()),
+      lock_file_(lock_file(store, work_lock(path_.filename()))) {}
 
 const std::filesystem::path& WorkFolder::make() {
-  if (!is_made_) host_.make_folder(path_, 0700);
-  is_made_ = true;
+  if (lock_) return path_;
+  lock_ = FileLock::take(lock_file_, FileLock::Kind::exclusive, "work in " + path_.string(), true, nullptr);
+  host_.make_folder(path_, 0700);
   return path_;
 }
 
 WorkFolder::~WorkFolder() {
-  if (!is_made_) return;
+  if (!lock_) return;
   try {
     host_.remove(path_);
+    host_.remove(lock_file_);
   } catch (const Error&) {
     // A folder in tmp/ harms nobody; gc takes it.
   }
@@ -123,6 +119,14 @@ const HostFacts& Manager::Impl::host_facts() {
 
 Store& Manager::Impl::store() {
   if (store_) return *store_;
+  open_store();
+  recover();
+  reap_gpus();
+  return *store_;
+}
+
+Store& Manager::Impl::open_store() {
+  if (store_) return *store_;
   if (!options.host_root.empty())
     throw Error(Errc::usage, fmt::format("the host recorded at {} has no VMs", options.host_root.string()),
                 "it can be looked at: gpu list, gpu check; for anything else unset VMGRAFT_HOST_ROOT");
@@ -141,8 +145,6 @@ Store& Manager::Impl::store() {
   }
   store_ = std::make_unique<Store>(host, root, access);
   store_->prepare();
-  recover();
-  reap_gpus();
   return *store_;
 }
 
@@ -176,12 +178,51 @@ Locks Manager::Impl::lock_vms(std::vector<std::string> names, const std::string&
   return locks;
 }
 
+std::optional<Locks> Manager::Impl::try_lock_for(const std::string& vm, const std::string& purpose) {
+  std::optional<FileLock> lock = FileLock::try_take(lock_file(store(), vm), FileLock::Kind::exclusive, purpose);
+  if (!lock) return std::nullopt;
+  Locks locks;
+  locks.push_back(std::move(*lock));
+  locks.push_back(FileLock::take(lock_file(store(), kSweepLock), FileLock::Kind::shared, purpose, true,
+                                 options.interrupted));
+  recover({vm});
+  return locks;
+}
+
+FileLock Manager::Impl::lock_sweep(const std::string& purpose) {
+  return FileLock::take(lock_file(store(), kSweepLock), FileLock::Kind::exclusive, purpose, true, options.interrupted);
+}
+
+bool Manager::Impl::is_free(const std::string& lock) {
+  const std::filesystem::path file = lock_file(*store_, lock);
+  return !host.stat(file) || FileLock::try_take(file, FileLock::Kind::exclusive, "look who is there").has_value();
+}
+
 void Manager::Impl::recover(const std::vector<std::string>& ours) {
-  for (const std::string& file : host.list_folder(store_->journal_folder())) {
-    if (file.starts_with('.'))
-      drop_unfinished(host, store_->journal_folder() / file);
-    else if (file.ends_with(".json"))
-      recover_entry(file, ours);
+  // A journal whose writer died before it had its name: nothing was done yet.
+  drop_unfinished_writes(store_->journal_folder());
+  for (const std::string& file : host.list_folder(store_->journal_folder()))
+    if (!file.starts_with('.') && file.ends_with(".json")) recover_entry(file, ours);
+  if (ours.empty()) drop_dead_work();
+}
+
+void Manager::Impl::drop_unfinished_writes(const std::filesystem::path& folder) {
+  for (const std::string& name : host.list_folder(folder))
+    if (const std::string writer = writer_of(name); !writer.empty() && !host.stat("/proc/" + writer))
+      host.remove(folder / name);
+}
+
+void Manager::Impl::drop_dead_work() {
+  std::string journals;
+  for (const std::string& file : host.list_folder(store_->journal_folder()))
+    journals += host.read_file(store_->journal_folder() / file).value_or("");
+  for (const std::string& name : host.list_folder(store_->tmp_folder())) {
+    // What a journal names is seen to by who recovers that.
+    if (!is_layer_id(name) || journals.find(name) != std::string::npos || !is_free(work_lock(name))) continue;
+    if (!host.stat(store_->tmp_folder() / name)) continue;  // its owner has just finished
+    host.remove(store_->tmp_folder() / name);
+    host.remove(lock_file(*store_, work_lock(name)));
+    notice(fmt::format("removed {}, which a process that died had left half done", (store_->tmp_folder() / name).string()));
   }
 }
 
@@ -190,24 +231,45 @@ void Manager::Impl::recover_entry(const std::string& file, const std::vector<std
   const std::optional<std::string> text = host.read_file(path);
   if (!text) return;  // its owner has finished meanwhile
   const JournalEntry entry = journal_from_json(*text, path);
+  const std::optional<Locks> locks = try_lock_dead(entry, ours);
+  if (!locks) return;
+  const std::optional<std::string> again = host.read_file(path);
+  if (!again) return;
+  notice(recover_dead(journal_from_json(*again, path)));
+}
+
+std::optional<Locks> Manager::Impl::try_lock_dead(const JournalEntry& entry, const std::vector<std::string>& ours) {
   if (std::find(entry.plan.vms.begin(), entry.plan.vms.end(), kGpuLock) != entry.plan.vms.end()) make_ledger_folder();
   Locks locks;
   for (const std::string& name : entry.plan.vms) {
     if (std::find(ours.begin(), ours.end(), name) != ours.end()) continue;
     std::optional<FileLock> lock = FileLock::try_take(lock_file(*store_, name), FileLock::Kind::exclusive,
                                                       "recover " + entry.plan.verb);
-    if (!lock) return;  // its owner lives, or another process is at it
+    if (!lock) return std::nullopt;
     locks.push_back(std::move(*lock));
   }
-  const std::optional<std::string> again = host.read_file(path);
-  if (!again) return;
-  notice(Executor(world()).recover(journal_from_json(*again, path)));
+  return locks;
+}
+
+std::string Manager::Impl::recover_dead(const JournalEntry& entry) {
+  std::string line = Executor(world()).recover(entry);
+  // What it was writing when it died, beside the files that it wrote to.
+  std::vector<std::filesystem::path> folders{store_->layers_folder(), store_->images_folder()};
+  for (const std::string& vm : entry.plan.vms) {
+    if (vm.starts_with('@')) continue;
+    const std::filesystem::path folder = store_->vm_folder(vm);
+    folders.insert(folders.end(), {folder, store_->ssh_folder(vm)});
+    for (const std::string& snapshot : host.list_folder(folder / "snapshots"))
+      folders.push_back(folder / "snapshots" / snapshot);
+  }
+  for (const std::filesystem::path& folder : folders) drop_unfinished_writes(folder);
+  return line;
 }
 
 StoreFacts Manager::Impl::store_facts() { return {store().manifests(), store().images(), store().layers()}; }
 
 std::vector<std::string> Manager::Impl::sweep() {
-  const FileLock lock = FileLock::take(lock_file(store(), kSweepLock), FileLock::Kind::exclusive, "sweep", true, options.interrupted);
+  const FileLock lock = lock_sweep("sweep");
   const Plan plan = plan_sweep(store_facts());
   std::vector<std::string> removed;
   for (const Step& step : plan.steps)

@@ -20,6 +20,7 @@
 #include "plan/facts.hpp"
 #include "plan/plan_clone.hpp"
 #include "plan/plan_create.hpp"
+#include "plan/plan_gc.hpp"
 #include "plan/plan_sweep.hpp"
 #include "plan/plan_gpu.hpp"
 #include "run/executor.hpp"
@@ -43,6 +44,8 @@ struct Manager::Impl {
   Hypervisor& hypervisor();
   /// The store; its folders are made when they are missing, and what dead processes left is finished or undone.
   Store& store();
+  /// The store as it is found: nothing is finished or undone.
+  Store& open_store();
   [[nodiscard]] std::string uri() const { return uri_; }
   [[nodiscard]] const HostFacts& host_facts();
   [[nodiscard]] std::filesystem::path store_root();
@@ -51,11 +54,15 @@ struct Manager::Impl {
   // --- locks and carrying out
   /// The VMs' locks, and a share of the sweep lock: layers that we have read as alive stay so.
   Locks lock_vms(std::vector<std::string> names, const std::string& purpose);
+  /// The same when the VM's lock is free; nothing when somebody is at work on it.
+  std::optional<Locks> try_lock_for(const std::string& vm, const std::string& purpose);
   void execute(const Plan& plan);
   /// Finish or undo the operations of processes that died, as far as their locks are free (or \p ours).
   void recover(const std::vector<std::string>& ours = {});
   /// Delete layers that nothing reaches. Returns their ids.
   std::vector<std::string> sweep();
+  /// The sweep lock, alone: nobody else makes or removes anything in the store.
+  [[nodiscard]] FileLock lock_sweep(const std::string& purpose);
   /// Merge inner layers of a VM that nothing names; the VM's lock is held. Returns merged and deferred layers.
   MergePlan merge(const std::string& vm);
   /// After refs went: merge where a VM's chain became longer than it needs, then sweep.
@@ -104,6 +111,9 @@ struct Manager::Impl {
   void wait_ready(const Manifest& manifest, Ready ready, std::chrono::seconds timeout);
   void provision_guest(const std::string& vm);
   DeleteResult remove_vm(const std::string& vm);
+  // Under the VM's lock:
+  void stop_locked(const std::string& vm, std::chrono::seconds timeout);
+  void remove_locked(const std::string& vm);
   [[nodiscard]] HostKey host_key(const std::string& vm);
 
   // --- memory
@@ -160,6 +170,14 @@ struct Manager::Impl {
   /// Undo after a failure; what fails in it is a leftover of the first one.
   void after_failure(Error& error, const std::function<void()>& clean_up);
 
+  // --- gc
+  /// \param lock  of the sweep: what is read here stays so as long as it is held.
+  [[nodiscard]] GcFacts gc_facts(const FileLock& lock);
+  [[nodiscard]] std::vector<GcEntry> gc_journals(bool dry_run);
+  void expire(GcEntry& entry);
+  /// Nobody holds that lock: its process is dead. It is not made by asking.
+  [[nodiscard]] bool is_free(const std::string& lock);
+
   // --- show
   [[nodiscard]] VmInfo vm_info(const Manifest& manifest);
   [[nodiscard]] std::vector<SnapshotInfo> snapshot_infos(const Manifest& manifest);
@@ -171,8 +189,15 @@ struct Manager::Impl {
   Options options;
   LinuxHost host;
 
+  /// The locks of a journalled operation; nothing while its process lives or another one recovers it.
+  [[nodiscard]] std::optional<Locks> try_lock_dead(const JournalEntry& entry, const std::vector<std::string>& ours);
+  /// Finish or undo it, under those locks. Returns one line about it.
+  std::string recover_dead(const JournalEntry& entry);
+
  private:
   void recover_entry(const std::string& file, const std::vector<std::string>& ours);
+  void drop_unfinished_writes(const std::filesystem::path& folder);
+  void drop_dead_work();
 
   std::string uri_;
   std::unique_ptr<Hypervisor> hypervisor_;
@@ -180,8 +205,8 @@ struct Manager::Impl {
   std::optional<HostFacts> host_facts_;
 };
 
-/// A folder under the store's tmp/, made when it is needed, that goes when this goes; what a killed process leaves there
-/// belongs to nobody.
+/// A folder under the store's tmp/, made when it is needed, that goes when this goes. It has a lock, taken before it is
+/// made: one whose lock is free was left by a killed process and belongs to nobody.
 class WorkFolder {
  public:
   WorkFolder(Host& host, const Store& store);
@@ -195,10 +220,15 @@ class WorkFolder {
  private:
   Host& host_;
   std::filesystem::path path_;
-  bool is_made_ = false;
+  std::filesystem::path lock_file_;
+  std::optional<FileLock> lock_;
 };
 
+/// The lock of a work folder of that name.
+[[nodiscard]] std::string work_lock(const std::string& folder);
 [[nodiscard]] PlanText plan_text(const Plan& plan);
+/// libvirt's domain type for what a template asks for. \throws Error host_unfit: it insists on KVM, and there is none.
+[[nodiscard]] std::string virt_type_for(Host& host, const HostFacts& facts, Accel wanted);
 /// Of who runs us.
 [[nodiscard]] std::string login_name();
 /// NAME, or NAME-1 .. NAME-N.

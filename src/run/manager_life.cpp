@@ -180,29 +180,31 @@ VmInfo Manager::stop(const StopRequest& request) {
   static_cast<void>(impl.store().manifest(vm));
   {
     const Locks locks = impl.lock_vms({vm}, "stop " + vm);
-    const Manifest manifest = impl.store().manifest(vm);
-    Hypervisor& hypervisor = impl.hypervisor();
-    const DomainState domain = impl.domain_of(manifest);
-    if (!is_off(domain) && request.timeout.count() > 0 && domain.state == VmState::running) {
-      impl.progress(fmt::format("asking {} to shut down", vm));
-      hypervisor.request_shutdown(manifest.uuid);
-      const WaitOutcome outcome =
-          hypervisor.wait_shut_off(manifest.uuid, milliseconds(request.timeout), impl.options.interrupted);
-      if (outcome == WaitOutcome::interrupted)
-        throw Error(Errc::interrupted, fmt::format("interrupted; VM '{}' was asked to shut down and may still do so", vm));
-      if (outcome == WaitOutcome::timed_out)
-        impl.notice(fmt::format("VM '{}' did not shut down within {} s: powered off", vm, request.timeout.count()));
-    }
-    if (!is_off(hypervisor.find_by_uuid(manifest.uuid))) {
-      Plan plan{fmt::format("stop {}", vm), {vm}, {}};
-      plan.steps.emplace_back(Commit{});
-      plan.steps.emplace_back(PowerOff{vm, manifest.uuid});
-      impl.execute(plan);
-    }
-    static_cast<void>(impl.release_gpus(manifest));
-    impl.merge(vm);  // what could not be merged while it ran
+    impl.stop_locked(vm, request.timeout);
   }
   return show(vm);
+}
+
+void Manager::Impl::stop_locked(const std::string& vm, seconds timeout) {
+  const Manifest manifest = store().manifest(vm);
+  const DomainState domain = domain_of(manifest);
+  if (!is_off(domain) && timeout.count() > 0 && domain.state == VmState::running) {
+    progress(fmt::format("asking {} to shut down", vm));
+    hypervisor().request_shutdown(manifest.uuid);
+    const WaitOutcome outcome = hypervisor().wait_shut_off(manifest.uuid, milliseconds(timeout), options.interrupted);
+    if (outcome == WaitOutcome::interrupted)
+      throw Error(Errc::interrupted, fmt::format("interrupted; VM '{}' was asked to shut down and may still do so", vm));
+    if (outcome == WaitOutcome::timed_out)
+      notice(fmt::format("VM '{}' did not shut down within {} s: powered off", vm, timeout.count()));
+  }
+  if (!is_off(hypervisor().find_by_uuid(manifest.uuid))) {
+    Plan plan{fmt::format("stop {}", vm), {vm}, {}};
+    plan.steps.emplace_back(Commit{});
+    plan.steps.emplace_back(PowerOff{vm, manifest.uuid});
+    execute(plan);
+  }
+  static_cast<void>(release_gpus(manifest));
+  merge(vm);  // what could not be merged while it ran
 }
 
 VmInfo Manager::restart(const StopRequest& stop_request, const StartRequest& start_request) {
@@ -214,18 +216,22 @@ DeleteResult Manager::Impl::remove_vm(const std::string& vm) {
   const Manifest manifest = store().manifest(vm);
   {
     const Locks locks = lock_vms({vm}, "delete " + vm);
-    const Manifest current = store().manifest(vm);
-    const std::optional<DomainState> domain = hypervisor().find_by_uuid(current.uuid);
-    if (domain && read_domain(hypervisor().domain_xml(current.uuid, true)).store != store().root().string())
-      throw Error(Errc::conflict, fmt::format("the domain '{}' does not belong to the store {}", domain->name,
-                                              store().root().string()),
-                  "its metadata was changed by other means; vmgraft does not touch it");
-    execute(vmgraft::plan_delete(store(), current, domain.has_value()));
-    static_cast<void>(release_gpus(current));
-    host.remove(store().locks_folder() / ("vm-" + vm + ".lock"));  // who waits for it sees that it is another file now
+    remove_locked(vm);
   }
   tidy_neighbours(manifest);
   return {vm, sweep()};
+}
+
+void Manager::Impl::remove_locked(const std::string& vm) {
+  const Manifest current = store().manifest(vm);
+  const std::optional<DomainState> domain = hypervisor().find_by_uuid(current.uuid);
+  if (domain && read_domain(hypervisor().domain_xml(current.uuid, true)).store != store().root().string())
+    throw Error(Errc::conflict, fmt::format("the domain '{}' does not belong to the store {}", domain->name,
+                                            store().root().string()),
+                "its metadata was changed by other means; vmgraft does not touch it");
+  execute(vmgraft::plan_delete(store(), current, domain.has_value()));
+  static_cast<void>(release_gpus(current));
+  host.remove(store().locks_folder() / ("vm-" + vm + ".lock"));  // who waits for it sees that it is another file now
 }
 
 DeleteResult Manager::remove(const std::string& vm) { return impl_->remove_vm(vm); }

@@ -22,6 +22,7 @@ VmSummary summary_of(const Manifest& manifest, const VmSpec& spec, const DomainS
   summary.snapshots = manifest.snapshots.size();
   summary.created = manifest.created;
   if (!manifest.expires.empty()) summary.expires = manifest.expires;
+  summary.on_expire = spec.lifecycle.on_expire;
   return summary;
 }
 

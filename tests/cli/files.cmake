@@ -1,4 +1,5 @@
 set(cli_files
+  cli/gc_test.cpp
   cli/gpu_test.cpp
   cli/record_test.cpp
   cli/surface_test.cpp

@@ -57,6 +57,11 @@ TEST_CASE("a usage error is one line with a hint, exit code 2 and an empty stdou
       {{"create", "micro", "--set", "a=1", "--set", "a=2"}, "--set: 'a' is set twice\n"},
       {{"create", "micro", "--ttl", "soon"},
        "--ttl: 'soon' is not a duration\n  hint: write 90s, 5m, 8h, 2d or 1h30m\n"},
+      {{"create", "micro", "--on-expire", "destroy"}, "--on-expire: 'destroy' is not delete or stop\n"},
+      {{"extend", "web", "0"}, "'0' is not a duration\n  hint: write 90s, 5m, 8h, 2d or 1h30m; or never\n"},
+      {{"extend", "web", "nevr"}, "'nevr' is not a duration\n  hint: write 90s, 5m, 8h, 2d or 1h30m; or never\n"},
+      {{"gc", "web"},
+       "vmgraft gc: 'web' is one argument too many\n  hint: `vmgraft gc --help` shows how it is used\n"},
       {{"create", "micro", "--wait", "agen"},
        "--wait: 'agen' is not ready, agent, ssh or none\n  hint: did you mean 'agent'?\n"},
       {{"create", "micro", "--no-start", "--wait", "ssh"}, "--no-start and --wait exclude each other\n"},
@@ -79,7 +84,7 @@ TEST_CASE("a usage error is one line with a hint, exit code 2 and an empty stdou
       {{"gpu", "lend", "41:00.0", "--dry-run"},
        "vmgraft gpu lend has no plan to show: --dry-run does not go with it\n  hint: --dry-run goes with create, "
        "delete, "
-       "snapshot create, snapshot delete, revert or clone\n"},
+       "snapshot create, snapshot delete, revert, clone or gc\n"},
       {{"create", "micro", "--print-xml", "--dry-run"}, "--print-xml and --dry-run exclude each other\n"},
       {{"clone", "a", "b", "--wait", "ssh"}, "--wait waits for nothing without --start\n"},
       {{"stop", "a", "--force", "--timeout", "5s"}, "--force and --timeout exclude each other\n"},
@@ -94,7 +99,7 @@ TEST_CASE("a usage error is one line with a hint, exit code 2 and an empty stdou
        "vmgraft list: '--' goes with exec and ssh only\n  hint: `vmgraft list --help` shows how it is used\n"},
       {{"start", "web", "--dry-run"},
        "vmgraft start has no plan to show: --dry-run does not go with it\n  hint: --dry-run goes with create, delete, "
-       "snapshot create, snapshot delete, revert or clone\n"},
+       "snapshot create, snapshot delete, revert, clone or gc\n"},
       {{"image", "import", "f", "--format", "vdi"}, "--format: 'vdi' is not qcow2 or raw\n"},
       {{"--store", "", "list"}, "--store is empty\n"},
   };

@@ -1,5 +1,6 @@
 set(qemu_files
   qemu/examples_test.cpp
+  qemu/gc_test.cpp
   qemu/guest_test.cpp
   qemu/lab.cpp
   qemu/main_job_test.cpp

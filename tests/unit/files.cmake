@@ -30,8 +30,10 @@ set(unit_files
   unit/libvirt_cause_test.cpp
   unit/libvirt_connection_test.cpp
   unit/linux_host_test.cpp
+  unit/moment_test.cpp
   unit/names_test.cpp
   unit/pci_address_test.cpp
+  unit/plan_gc_test.cpp
   unit/plan_gpu_test.cpp
   unit/plan_test.cpp
   unit/qcow2_test.cpp

@@ -9,6 +9,7 @@
 #include "plan/plan_snapshot.hpp"
 #include "run/journal.hpp"
 #include "support/catch.hpp"
+#include "support/gc_world.hpp"
 #include "support/gpu_world.hpp"
 #include "support/plan_world.hpp"
 
@@ -144,6 +145,34 @@ std::vector<Scenario> scenarios() {
          w.host.reset();
        },
        [](PlanWorld& w) { return plan_sweep(w.store_facts()); }},
+      {"gc of files and layers",
+       [with_history](PlanWorld& w) {
+         with_history(w);
+         w.host.erase(w.store.manifest_file("a"));
+         w.hypervisor.undefine("00000000-0000-4000-8000-610000000000", true);
+         w.host.add_file("/store/layers/.x.json.7.0.tmp", "x", 0600);
+         w.host.erase("/store/tmp/work");
+         w.host.reset();
+       },
+       [](PlanWorld& w) { return plan_gc(gc_facts_of(w)).removal; }},
+      {"gc of a domain",
+       [with_history](PlanWorld& w) {
+         with_history(w);
+         w.host.erase(w.store.manifest_file("a"));
+         w.host.reset();
+       },
+       [](PlanWorld& w) { return plan_gc(gc_facts_of(w)).domains.at(0).plan; }},
+      {"gc of a manifest",
+       [with_history](PlanWorld& w) {
+         with_history(w);
+         w.hypervisor.undefine(w.uuid("a"), true);
+         w.host.reset();
+       },
+       [](PlanWorld& w) {
+         GcFacts facts = gc_facts_of(w);
+         facts.redefinitions = {{"a", {*w.host.read_file("/store/vms/a/snapshots/s1/domain.xml")}}};
+         return plan_gc(facts).manifests.at(0).plan;
+       }},
       {"merge, stopped", with_unnamed_middle,
        [](PlanWorld& w) { return plan_merge(w.store_facts(), w.store.manifest("a"), false, true).plan; }},
       {"merge, running", running(with_unnamed_middle),

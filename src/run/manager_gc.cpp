@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "model/moment.hpp"
+#include "plan/plan_gc.hpp"
+#include "run/fresh.hpp"
+#include "run/manager_impl.hpp"
+
+namespace vmgraft {
+namespace {
+
+/// As vmgraft stop without --timeout.
+constexpr std::chrono::seconds kStopTimeout{60};
+
+/// Do one thing about an entry: what goes wrong is told with it, and holds nothing else up.
+void attempt(GcEntry& entry, const std::function<void()>& act) {
+  try {
+    act();
+    entry.done = true;
+  } catch (const Error& error) {
+    if (error.code() == Errc::interrupted) throw;
+    entry.note = error.what();
+  }
+}
+
+std::vector<GcEntry> entries_of(const std::vector<GcItem>& items) {
+  std::vector<GcEntry> entries;
+  for (const GcItem& item : items) entries.push_back(item.entry);
+  return entries;
+}
+
+}  // namespace
+
+std::uint64_t GcResult::freed() const {
+  std::uint64_t bytes = 0;
+  for (const auto* list : {&layers, &files, &domains, &manifests, &journals, &expired})
+    for (const GcEntry& entry : *list)
+      if (entry.action == GcAction::remove && (dry_run || entry.done)) bytes += entry.size;
+  return bytes;
+}
+
+std::vector<GcEntry> Manager::Impl::gc_journals(bool dry_run) {
+  std::vector<GcEntry> entries;
+  for (const std::string& file : host.list_folder(store().journal_folder())) {
+    if (file.starts_with('.') || !file.ends_with(".json")) continue;
+    const std::filesystem::path path = store().journal_folder() / file;
+    const std::optional<std::string> text = host.read_file(path);
+    if (!text) continue;
+    GcEntry entry{path.stem(), "an operation that cannot be read", 0, GcAction::keep};
+    try {
+      const JournalEntry journal = journal_from_json(*text, path);
+      const std::optional<Locks> locks = try_lock_dead(journal, {});
+      if (!locks || !host.stat(path)) continue;
+      entry.what = fmt::format("'{}', which process {} left half done", journal.plan.verb, journal.pid);
+      entry.action = GcAction::recover;
+      if (!dry_run) attempt(entry, [&] { entry.note = recover_dead(journal_from_json(host.read_file(path).value(), path)); });
+    } catch (const Error& error) {
+      entry.note = error.what();
+    }
+    entries.push_back(std::move(entry));
+  }
+  return entries;
+}
+
+void Manager::Impl::expire(GcEntry& entry) {
+  const std::string vm = entry.name;
+  std::optional<Manifest> gone;
+  {
+    const std::optional<Locks> locks = try_lock_for(vm, "expire " + vm);
+    if (!locks) {
+      entry.action = GcAction::keep;
+      entry.note = "somebody is at work on it: the next gc sees to it";
+      return;
+    }
+    const std::optional<Manifest> manifest = store().find_manifest(vm);
+    if (!manifest || !is_over(manifest->expires, now_rfc3339())) {
+      entry.action = GcAction::keep;
+      entry.note = manifest ? "it was extended meanwhile" : "it was deleted meanwhile";
+      return;
+    }
+    attempt(entry, [&] {
+      if (entry.action == GcAction::stop) return stop_locked(vm, kStopTimeout);
+      remove_locked(vm);
+      gone = manifest;
+    });
+  }
+  if (gone) tidy_neighbours(*gone);
+}
+
+GcResult Manager::gc(const GcRequest& request) {
+  Impl& impl = *impl_;
+  impl.open_store();
+  GcResult result;
+  result.dry_run = request.dry_run;
+  result.journals = impl.gc_journals(request.dry_run);
+  if (!request.dry_run) {
+    impl.reap_gpus();
+    {
+      const FileLock lock = impl.lock_sweep("gc");
+      result.expired = plan_expiry(impl.gc_facts(lock), now_rfc3339());
+    }
+    for (GcEntry& entry : result.expired)
+      if (entry.action != GcAction::keep) impl.expire(entry);
+  }
+
+  const FileLock lock = impl.lock_sweep("gc");
+  GcFacts facts = impl.gc_facts(lock);
+  if (request.dry_run) {
+    result.expired = plan_expiry(facts, now_rfc3339());
+    for (const GcEntry& entry : result.expired)
+      if (entry.action == GcAction::remove) forget_vm(facts, entry.name);
+  }
+  GcPlan plan = plan_gc(facts);
+  if (!request.dry_run) {
+    for (GcItem& item : plan.domains) {
+      if (item.plan.steps.empty()) continue;
+      attempt(item.entry, [&] { impl.execute(item.plan); });
+      if (item.entry.done) continue;
+      // It stays, and what it stands on with it.
+      for (GcDomain& domain : facts.domains)
+        if (domain.name == item.entry.name) domain.stuck = item.entry.note;
+    }
+    for (GcItem& item : plan.manifests)
+      if (!item.plan.steps.empty()) attempt(item.entry, [&] { impl.execute(item.plan); });
+  }
+  result.domains = entries_of(plan.domains);
+  result.manifests = entries_of(plan.manifests);
+  GcPlan rest = plan_gc(facts);
+  result.layers = std::move(rest.layers);
+  result.files = std::move(rest.files);
+  if (request.dry_run) return result;
+  impl.execute(rest.removal);
+  for (auto* list : {&result.layers, &result.files})
+    for (GcEntry& entry : *list) entry.done = entry.action == GcAction::remove;
+  return result;
+}
+
+VmInfo Manager::extend(const ExtendRequest& request) {
+  Impl& impl = *impl_;
+  static_cast<void>(impl.store().manifest(request.vm));
+  {
+    const Locks locks = impl.lock_vms({request.vm}, "extend " + request.vm);
+    const Manifest before = impl.store().manifest(request.vm);
+    Manifest manifest = before;
+    const auto now = std::chrono::time_point_cast<std::chrono::seconds>(std::chrono::system_clock::now());
+    // Never shorter than it was, and counted from now when there is nothing to count from.
+    const auto from = std::max(parse_rfc3339(before.expires).value_or(now), now);
+    manifest.expires = request.by ? to_rfc3339(from + *request.by) : std::string();
+    if (request.by && !parse_rfc3339(manifest.expires))
+      throw Error(Errc::usage, fmt::format("VM '{}' cannot live that long: years have four digits", request.vm),
+                  fmt::format("vmgraft extend {} never", request.vm));
+    if (manifest == before) return impl.vm_info(manifest);
+    impl.execute({fmt::format("extend {}", request.vm),
+                  {request.vm},
+                  {WriteFile{impl.store().manifest_file(request.vm), to_json_text(manifest), 0600, true, to_json_text(before)}}});
+  }
+  return show(request.vm);
+}
+
+}  // namespace vmgraft
