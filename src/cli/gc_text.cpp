@@ -55,7 +55,7 @@ std::string gc_text(const GcResult& result) {
   std::string text;
   for (const auto& [kind, entries] : lists)
     for (const GcEntry& entry : *entries) text += line_of(kind, entry, result.dry_run);
-  if (text.empty()) return {};
+  if (result.freed() == 0) return text;
   return text + fmt::format("{} {}\n", format_size(result.freed()), result.dry_run ? "would be freed" : "freed");
 }
 

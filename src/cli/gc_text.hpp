@@ -7,7 +7,7 @@
 
 namespace vmgraft::cli {
 
-/// One line for each thing found, and one of the space; every line ends with a line feed. Empty when nothing was.
+/// One line for each thing found, and one of the space where there is some; every line ends with a line feed. Empty when nothing was.
 [[nodiscard]] std::string gc_text(const GcResult& result);
 
 }  // namespace vmgraft::cli

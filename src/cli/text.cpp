@@ -81,7 +81,7 @@ const char* colour_of(Health health) {
 
 std::string expiry_text(const VmSummary& vm) {
   if (!vm.expires) return "never";
-  const std::string now = to_rfc3339(std::chrono::system_clock::now());
+  const std::string now = to_rfc3339(this_second());
   const char* then = vm.on_expire == OnExpire::stop ? "stopped" : "deleted";
   return fmt::format("{} ({}, then {})", printable(*vm.expires), printable(time_left(*vm.expires, now)), then);
 }
@@ -144,7 +144,7 @@ std::string list_text(const Terminal& terminal, const std::vector<VmSummary>& vm
                          {"SNAPSHOTS", Kind::right},
                          {"CREATED"},
                          {"EXPIRES"}});
-  const std::string now = to_rfc3339(std::chrono::system_clock::now());
+  const std::string now = to_rfc3339(this_second());
   for (const VmSummary& vm : vms) {
     const std::size_t row =
         table.add({vm.name, to_string(vm.state), vm.template_name, std::to_string(vm.cpus), format_size(vm.memory),

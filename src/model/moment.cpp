@@ -22,8 +22,10 @@ int digits(std::string_view text, std::size_t at, std::size_t count) {
 
 }  // namespace
 
-std::string to_rfc3339(std::chrono::system_clock::time_point time) {
-  const std::time_t seconds_since = std::chrono::system_clock::to_time_t(time);
+sys_seconds this_second() { return std::chrono::floor<seconds>(std::chrono::system_clock::now()); }
+
+std::string to_rfc3339(sys_seconds time) {
+  const std::time_t seconds_since = time.time_since_epoch().count();
   std::tm parts{};
   gmtime_r(&seconds_since, &parts);
   char text[sizeof "-2147481748-01-02T03:04:05Z"];

@@ -8,8 +8,11 @@
 
 namespace vmgraft {
 
+/// Now. In seconds, which reach beyond the year 2262, where the clock's own unit ends.
+[[nodiscard]] std::chrono::sys_seconds this_second();
+
 /// RFC 3339, UTC, whole seconds: "2026-01-02T03:04:05Z".
-[[nodiscard]] std::string to_rfc3339(std::chrono::system_clock::time_point time);
+[[nodiscard]] std::string to_rfc3339(std::chrono::sys_seconds time);
 
 /// The same back; nothing when it is written in any other way, or is no time.
 [[nodiscard]] std::optional<std::chrono::sys_seconds> parse_rfc3339(std::string_view text);

@@ -58,6 +58,6 @@ FreshIds fresh_ids(std::size_t count) {
   return FreshIds(std::move(ids));
 }
 
-std::string now_rfc3339() { return to_rfc3339(std::chrono::system_clock::now()); }
+std::string now_rfc3339() { return to_rfc3339(this_second()); }
 
 }  // namespace vmgraft

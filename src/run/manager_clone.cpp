@@ -28,7 +28,7 @@ ClonePlanInput clone_input(Manager::Impl& impl, const CloneRequest& request, con
   const VmSpec spec = parse_spec(source.spec, source.template_name);
   std::string expires;
   if (const auto ttl = request.ttl ? request.ttl : spec.lifecycle.ttl)
-    expires = to_rfc3339(std::chrono::system_clock::now() + *ttl);
+    expires = to_rfc3339(this_second() + *ttl);
   std::vector<CloneTarget> targets = targets_of(impl, names, base.xml);
   ClonePlanInput input{impl.store(), source, snapshot,      std::move(base), {},      std::move(targets),
                        request.full, request.keep_tpm, login_name(), now_rfc3339(), expires,

@@ -83,7 +83,7 @@ Manager::Impl::Creation Manager::Impl::prepare_create(const CreateRequest& reque
   facts.is_session = hypervisor().info().is_session;
   facts.ssh_keys = read_ssh_keys(host, spec.guest.ssh_keys);
   if (const auto ttl = request.ttl ? request.ttl : spec.lifecycle.ttl)
-    facts.expires = to_rfc3339(std::chrono::system_clock::now() + *ttl);
+    facts.expires = to_rfc3339(this_second() + *ttl);
 
   const auto nics = static_cast<std::size_t>(std::count_if(
       spec.networks.begin(), spec.networks.end(), [](const NetworkSpec& n) { return n.kind != NetworkKind::none; }));

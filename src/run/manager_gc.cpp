@@ -145,7 +145,7 @@ VmInfo Manager::extend(const ExtendRequest& request) {
     const Locks locks = impl.lock_vms({request.vm}, "extend " + request.vm);
     const Manifest before = impl.store().manifest(request.vm);
     Manifest manifest = before;
-    const auto now = std::chrono::time_point_cast<std::chrono::seconds>(std::chrono::system_clock::now());
+    const std::chrono::sys_seconds now = this_second();
     // Never shorter than it was, and counted from now when there is nothing to count from.
     const auto from = std::max(parse_rfc3339(before.expires).value_or(now), now);
     manifest.expires = request.by ? to_rfc3339(from + *request.by) : std::string();
