@@ -271,6 +271,10 @@ void LinuxHost::make_folder(const path& folder, unsigned mode) {
 }
 
 void LinuxHost::rename(const path& from, const path& to) {
+  // Whoever wrote it (a program, another call): after a power loss the new name must not stand for a file without content.
+  struct stat facts {};
+  if (::lstat(from.c_str(), &facts) == 0 && S_ISREG(facts.st_mode))
+    posix::sync(posix::open(from, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, "sync").get(), from);
   if (::rename(from.c_str(), to.c_str()) != 0) {
     posix::fail("move '" + printable(from.native(), 4096) + "' to", to, errno);
   }

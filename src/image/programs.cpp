@@ -101,8 +101,8 @@ void convert_to_qcow2(ImageWork& work, const std::filesystem::path& source, cons
   tell(work, what);
   ToolRun run;
   run.what = fmt::format("convert '{}' to qcow2", source.string());
-  run.argv = {qemu_img.string(), "convert",      "-p", "-f", format, "-O", "qcow2", "-W", "-m", "8", "--",
-              source.string(),   target.string()};
+  run.argv = {qemu_img.string(), "convert", "-p", "-t", "writeback", "-f", format, "-O", "qcow2", "-W", "-m", "8", "--",
+              source.string(),   target.string()};  // its own choice for -t never syncs
   run.deadline = std::chrono::hours(12);
   run.on_line = [&](std::string_view line) {
     // "    (12.34/100%)", ended by a carriage return

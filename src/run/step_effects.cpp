@@ -144,7 +144,7 @@ void apply_step(World& world, const FlattenLayer& step) {
   if (world.on_progress)
     world.on_progress({fmt::format("copying {} of {}", format_size(record.virtual_size), step.from.substr(0, 8)), 0, 0});
   run_qemu_img(world,
-               {"convert", "-f", "qcow2", "-O", "qcow2", "-o", "cluster_size=128k,extended_l2=on", "-W", "-m", "8",
+               {"convert", "-t", "writeback", "-f", "qcow2", "-O", "qcow2", "-o", "cluster_size=128k,extended_l2=on", "-W", "-m", "8",
                 layer_name(world, step.from), layer_name(world, record.id)},
                fmt::format("copying layer {}", step.from), true);
   if (record.boot_direct) {
