@@ -75,8 +75,38 @@ std::optional<Error> Executor::finish(const JournalEntry& entry, std::size_t fro
 
 void Executor::execute(const Plan& plan) {
   if (plan.steps.empty()) return;
-  JournalEntry entry{fresh_layer_id(), is_commit(plan.steps.front()), getpid(), plan};
+  JournalEntry entry{fresh_layer_id(), is_commit(plan.steps.front()), getpid(), false, plan};
+  run(entry);
+}
+
+std::string Executor::execute_untidy(const Plan& plan) {
+  JournalEntry entry{fresh_layer_id(), is_commit(plan.steps.front()), getpid(), true, plan};
+  run(entry);
+  return entry.id;
+}
+
+void Executor::close(const std::string& id) { world_.host.remove(journal_path(id)); }
+
+void Executor::end(JournalEntry& entry) {
+  if (!entry.tidy) return close(entry.id);
+  entry.committed = true;
+  entry.plan.steps.clear();
   write_journal(entry);
+}
+
+void Executor::run(JournalEntry& entry) {
+  const Plan plan = entry.plan;
+  try {
+    write_journal(entry);
+  } catch (const Error&) {
+    // It may have its name all the same, when the disk failed to sync the folder: nothing was done, so it says nothing.
+    try {
+      close(entry.id);
+    } catch (const Error&) {
+      // The first error counts.
+    }
+    throw;
+  }
   std::optional<Error> unplugged;
   for (std::size_t i = 0; i < plan.steps.size(); ++i) {
     try {
@@ -109,7 +139,13 @@ void Executor::execute(const Plan& plan) {
     }
     if (commits(plan.steps[i])) entry.committed = true;
   }
-  world_.host.remove(journal_path(entry.id));
+  try {
+    end(entry);
+  } catch (Error& error) {
+    error.add_leftover(fmt::format("the journal of '{}', all of whose steps are done: the next command {} it", plan.verb,
+                                   entry.committed ? "finishes" : "undoes"));
+    throw;
+  }
   if (unplugged) throw *unplugged;
 }
 
@@ -131,7 +167,8 @@ std::string Executor::recover(const JournalEntry& entry) {
         break;
       }
     const std::optional<Error> unplugged = finish(entry, from);
-    world_.host.remove(journal_path(entry.id));
+    JournalEntry done = entry;
+    end(done);
     return unplugged ? fmt::format("finished {}, but: {}", who, unplugged->leftovers().front()) : fmt::format("finished {}", who);
   }
   const std::vector<std::string> leftovers = undo_all(entry.plan.steps, entry.plan.steps.size());

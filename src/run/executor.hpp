@@ -43,7 +43,13 @@ class Executor {
   ///                after its Commit: then the journal stays and the next command goes on with it.
   void execute(const Plan& plan);
 
-  /// Finish or undo what a dead process left. Returns one line about it.
+  /// The same for a plan that takes names away. The journal stays, so that a process that dies before it has tidied up is
+  /// known by it: the caller merges and sweeps, then closes it. Returns the journal's id.
+  [[nodiscard]] std::string execute_untidy(const Plan& plan);
+  void close(const std::string& id);
+
+  /// Finish or undo what a dead process left. Returns one line about it. What is to be tidied up keeps its journal, for
+  /// the caller to do so and to close it.
   std::string recover(const JournalEntry& entry);
 
  private:
@@ -56,6 +62,9 @@ class Executor {
   /// \returns  why a device could not be plugged in again, which holds nothing else up.
   std::optional<Error> finish(const JournalEntry& entry, std::size_t from);
   void write_journal(const JournalEntry& entry);
+  void run(JournalEntry& entry);
+  /// All steps are done.
+  void end(JournalEntry& entry);
 
   World world_;
 };

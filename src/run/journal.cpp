@@ -70,8 +70,10 @@ json to_tree(const JournalEntry& entry) {
   for (const Step& step : entry.plan.steps)
     steps.push_back({{"step", kWords[step.index()]},
                      {"do", std::visit([](const auto& alternative) { return json(alternative); }, step)}});
-  return {{"version", kVersion}, {"id", entry.id},         {"committed", entry.committed}, {"pid", entry.pid},
+  json tree = {{"version", kVersion}, {"id", entry.id},         {"committed", entry.committed}, {"pid", entry.pid},
           {"verb", entry.plan.verb}, {"vms", entry.plan.vms}, {"steps", std::move(steps)}};
+  if (entry.tidy) tree["tidy"] = true;
+  return tree;
 }
 
 /// nlohmann's get() reads -1 as 4294967295 and 1.9 as 1; of 1e300 it makes what the compiler pleases.
@@ -104,6 +106,7 @@ JournalEntry journal_from_json(const std::string& text, const std::string& where
     entry.id = in.at("id").get<std::string>();
     entry.committed = in.at("committed").get<bool>();
     entry.pid = in.at("pid").get<std::int64_t>();
+    entry.tidy = in.value("tidy", false);  // older journals have none
     entry.plan.verb = in.at("verb").get<std::string>();
     entry.plan.vms = in.at("vms").get<std::vector<std::string>>();
     for (const json& step : in.at("steps"))

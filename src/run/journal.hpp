@@ -13,7 +13,10 @@ struct JournalEntry {
   std::string id;
   bool committed = false;      ///< finish it, do not undo it
   std::int64_t pid = 0;        ///< of the owner, to be told
-  Plan plan;
+  /// After its steps, layers that nothing names any more are to be merged and deleted. The journal stays until then,
+  /// without steps: those could by now undo what others made of the names.
+  bool tidy = false;
+  Plan plan = {};
 };
 
 [[nodiscard]] std::string to_json_text(const JournalEntry& entry);

@@ -85,9 +85,10 @@ CloneResult Manager::clone(const CloneRequest& request) {
     locked.push_back(source_name);
     const Locks locks = impl.lock_vms(locked, fmt::format("clone {} to {}", request.source, request.name));
     for (const std::string& name : names) impl.require_free_name(name);
-    Manifest source = impl.store().manifest(source_name);
+    const Manifest source = impl.store().manifest(source_name);
     WorkFolder scratch(impl.host, impl.store());
     CloneBase base;
+    Plan plan;
     if (!snapshot.empty()) {
       impl.require_snapshot(source, snapshot);
       base = snapshot_as_base(impl, source, snapshot);
@@ -101,17 +102,23 @@ CloneResult Manager::clone(const CloneRequest& request) {
         const Impl::FreezeResult freeze = impl.with_freeze(vm, [&](bool with_freeze) {
           const MovePlan move = plan_move(impl.store(), vm, with_freeze, scratch.path(), fresh_ids(source.heads.size()),
                                           now_rfc3339());
-          impl.execute(move.plan);
+          // Disks that were switched under a running VM stay so, whatever becomes of the clone. A stopped VM moves only
+          // together with it.
+          if (vm.is_running)
+            impl.execute(move.plan);
+          else
+            plan.steps = move.plan.steps;
           base = move.base;
         });
         result.consistency = freeze.consistency;
         result.note = freeze.note;
-        source = impl.store().manifest(source_name);
       }
     }
     ClonePlanInput input = clone_input(impl, request, source, snapshot, std::move(base), names);
     add_seeds(impl, source, input, scratch);
-    impl.execute(vmgraft::plan_clone(std::move(input)));
+    Plan clones = vmgraft::plan_clone(std::move(input));
+    clones.steps.insert(clones.steps.begin(), plan.steps.begin(), plan.steps.end());
+    impl.execute(clones);
   }
   if (request.start)
     for (const std::string& name : names) impl.bring_up(name, request.wait, request.timeout);

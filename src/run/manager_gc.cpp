@@ -67,27 +67,22 @@ std::vector<GcEntry> Manager::Impl::gc_journals(bool dry_run) {
 
 void Manager::Impl::expire(GcEntry& entry) {
   const std::string vm = entry.name;
-  std::optional<Manifest> gone;
-  {
-    const std::optional<Locks> locks = try_lock_for(vm, "expire " + vm);
-    if (!locks) {
-      entry.action = GcAction::keep;
-      entry.note = "somebody is at work on it: the next gc sees to it";
-      return;
-    }
-    const std::optional<Manifest> manifest = store().find_manifest(vm);
-    if (!manifest || !is_over(manifest->expires, now_rfc3339())) {
-      entry.action = GcAction::keep;
-      entry.note = manifest ? "it was extended meanwhile" : "it was deleted meanwhile";
-      return;
-    }
-    attempt(entry, [&] {
-      if (entry.action == GcAction::stop) return stop_locked(vm, kStopTimeout);
-      remove_locked(vm);
-      gone = manifest;
-    });
+  std::optional<Locks> locks = try_lock_for(vm, "expire " + vm);
+  if (!locks) {
+    entry.action = GcAction::keep;
+    entry.note = "somebody is at work on it: the next gc sees to it";
+    return;
   }
-  if (gone) tidy_neighbours(*gone);
+  const std::optional<Manifest> manifest = store().find_manifest(vm);
+  if (!manifest || !is_over(manifest->expires, now_rfc3339())) {
+    entry.action = GcAction::keep;
+    entry.note = manifest ? "it was extended meanwhile" : "it was deleted meanwhile";
+    return;
+  }
+  attempt(entry, [&] {
+    if (entry.action == GcAction::stop) return stop_locked(vm, kStopTimeout);
+    static_cast<void>(remove_locked(vm, *locks));
+  });
 }
 
 GcResult Manager::gc(const GcRequest& request) {

@@ -113,15 +113,14 @@ ImageInfo Manager::image_pull(const ImagePullRequest& request) {
 
 std::vector<std::string> Manager::image_delete(const std::string& name) {
   static_cast<void>(impl_->store().image(name));
-  {
-    const Locks locks = impl_->lock_vms({"@image-" + name}, "image delete " + name);
-    static_cast<void>(impl_->store().image(name));
-    Plan plan{"image delete " + name, {"@image-" + name}, {}};
-    plan.steps.emplace_back(Commit{});
-    plan.steps.emplace_back(RemovePath{impl_->store().image_record(name)});
-    impl_->execute(plan);
-  }
-  return impl_->sweep();
+  Locks locks = impl_->lock_vms({"@image-" + name}, "image delete " + name);
+  static_cast<void>(impl_->store().image(name));
+  Plan plan{"image delete " + name, {"@image-" + name}, {}};
+  plan.steps.emplace_back(Commit{});
+  plan.steps.emplace_back(RemovePath{impl_->store().image_record(name)});
+  std::vector<std::string> removed;
+  impl_->execute_untidy(plan, locks, [&] { removed = impl_->sweep(); });
+  return removed;
 }
 
 }  // namespace vmgraft

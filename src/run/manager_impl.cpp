@@ -164,6 +164,19 @@ bool Manager::Impl::is_interrupted() const { return options.interrupted != nullp
 
 void Manager::Impl::execute(const Plan& plan) { Executor(world()).execute(plan); }
 
+void Manager::Impl::execute_untidy(const Plan& plan, Locks& locks, const std::function<void()>& tidy_up) {
+  Executor executor(world());
+  const std::string journal = executor.execute_untidy(plan);
+  locks.pop_back();  // a sweep is nobody else's to share
+  try {
+    tidy_up();
+    executor.close(journal);
+  } catch (Error& error) {
+    error.add_leftover("layers that nothing names any more: the next command merges and deletes them");
+    throw;
+  }
+}
+
 Locks Manager::Impl::lock_vms(std::vector<std::string> names, const std::string& purpose) {
   // Always in the same order, the sweep lock last: no two operations can wait for each other in a circle.
   std::sort(names.begin(), names.end());
@@ -189,6 +202,10 @@ std::optional<Locks> Manager::Impl::try_lock_for(const std::string& vm, const st
   return locks;
 }
 
+FileLock Manager::Impl::share_sweep(const std::string& purpose) {
+  return FileLock::take(lock_file(store(), kSweepLock), FileLock::Kind::shared, purpose, true, options.interrupted);
+}
+
 FileLock Manager::Impl::lock_sweep(const std::string& purpose) {
   return FileLock::take(lock_file(store(), kSweepLock), FileLock::Kind::exclusive, purpose, true, options.interrupted);
 }
@@ -201,8 +218,15 @@ bool Manager::Impl::is_free(const std::string& lock) {
 void Manager::Impl::recover(const std::vector<std::string>& ours) {
   // A journal whose writer died before it had its name: nothing was done yet.
   drop_unfinished_writes(store_->journal_folder());
-  for (const std::string& file : host.list_folder(store_->journal_folder()))
-    if (!file.starts_with('.') && file.ends_with(".json")) recover_entry(file, ours);
+  std::vector<Recovered> all;
+  for (const std::string& file : host.list_folder(store_->journal_folder())) {
+    if (file.starts_with('.') || !file.ends_with(".json")) continue;
+    if (std::optional<Recovered> one = recover_entry(file, ours)) all.push_back(std::move(*one));
+  }
+  // A merge or sweep that a process did for its verb's end is a part of that verb, not worth a line of its own.
+  for (const Recovered& one : all)
+    if (one.tidy || std::none_of(all.begin(), all.end(), [&](const Recovered& other) { return other.tidy && other.pid == one.pid; }))
+      notice(one.line);
   if (ours.empty()) drop_dead_work();
 }
 
@@ -226,16 +250,28 @@ void Manager::Impl::drop_dead_work() {
   }
 }
 
-void Manager::Impl::recover_entry(const std::string& file, const std::vector<std::string>& ours) {
+std::optional<Manager::Impl::Recovered> Manager::Impl::recover_entry(const std::string& file,
+                                                                     const std::vector<std::string>& ours) {
   const std::filesystem::path path = store_->journal_folder() / file;
   const std::optional<std::string> text = host.read_file(path);
-  if (!text) return;  // its owner has finished meanwhile
+  if (!text) return std::nullopt;  // its owner has finished meanwhile
   const JournalEntry entry = journal_from_json(*text, path);
   const std::optional<Locks> locks = try_lock_dead(entry, ours);
-  if (!locks) return;
+  if (!locks) return std::nullopt;
   const std::optional<std::string> again = host.read_file(path);
-  if (!again) return;
-  notice(recover_dead(journal_from_json(*again, path)));
+  if (!again) return std::nullopt;
+  try {
+    return Recovered{entry.pid, entry.tidy, recover_dead(journal_from_json(*again, path))};
+  } catch (const Error& error) {
+    const bool is_ours = std::any_of(entry.plan.vms.begin(), entry.plan.vms.end(), [&](const std::string& name) {
+      return std::find(ours.begin(), ours.end(), name) != ours.end();
+    });
+    if (is_ours || error.code() == Errc::interrupted) throw;
+    // What cannot be finished now must not keep people from everything else in the store.
+    std::string line = error.what();
+    for (const std::string& leftover : error.leftovers()) line += "; " + leftover;
+    return Recovered{entry.pid, true, line};
+  }
 }
 
 std::optional<Locks> Manager::Impl::try_lock_dead(const JournalEntry& entry, const std::vector<std::string>& ours) {
@@ -263,14 +299,50 @@ std::string Manager::Impl::recover_dead(const JournalEntry& entry) {
       folders.push_back(folder / "snapshots" / snapshot);
   }
   for (const std::filesystem::path& folder : folders) drop_unfinished_writes(folder);
+  const std::filesystem::path journal = store_->journal_folder() / (entry.id + ".json");
+  if (host.stat(journal) && try_tidy(entry.plan.vms)) host.remove(journal);  // else the next command does
   return line;
 }
 
 StoreFacts Manager::Impl::store_facts() { return {store().manifests(), store().images(), store().layers()}; }
 
+std::string Manager::Impl::journals_text() {
+  std::string text;
+  for (const std::string& file : host.list_folder(store().journal_folder()))
+    text += host.read_file(store().journal_folder() / file).value_or("");
+  return text;
+}
+
+bool Manager::Impl::try_tidy(const std::vector<std::string>& held) {
+  const std::optional<FileLock> lock = FileLock::try_take(lock_file(store(), kSweepLock), FileLock::Kind::exclusive, "tidy up");
+  if (!lock) return false;
+  for (const Manifest& manifest : store().manifests()) {
+    if (plan_merge(store_facts(), manifest, false, false).merged.empty()) continue;
+    std::optional<FileLock> vm;
+    if (std::find(held.begin(), held.end(), manifest.name) == held.end()) {
+      vm = FileLock::try_take(lock_file(store(), manifest.name), FileLock::Kind::exclusive, "merge layers");
+      if (!vm) continue;  // who is at work on it merges when he is done
+    }
+    merge(manifest.name);
+  }
+  static_cast<void>(sweep_locked());
+  return true;
+}
+
 std::vector<std::string> Manager::Impl::sweep() {
   const FileLock lock = lock_sweep("sweep");
-  const Plan plan = plan_sweep(store_facts());
+  return sweep_locked();
+}
+
+std::vector<std::string> Manager::Impl::sweep_locked() {
+  // A layer that a dead process made is not named by anything yet, and a running VM may write to it: what a journal
+  // speaks of stays until that is finished or undone. Read before the manifests: a journal goes after they are written.
+  const std::string journals = journals_text();
+  const StoreFacts facts = store_facts();
+  std::set<std::string> pinned;
+  for (const auto& [id, layer] : facts.layers)
+    if (journals.find(id) != std::string::npos) pinned.insert(id);
+  const Plan plan = plan_sweep(facts, pinned);
   std::vector<std::string> removed;
   for (const Step& step : plan.steps)
     if (const auto* layer = std::get_if<DeleteLayer>(&step)) removed.push_back(layer->id);

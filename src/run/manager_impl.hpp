@@ -57,10 +57,16 @@ struct Manager::Impl {
   /// The same when the VM's lock is free; nothing when somebody is at work on it.
   std::optional<Locks> try_lock_for(const std::string& vm, const std::string& purpose);
   void execute(const Plan& plan);
+  /// The same for a plan that takes names away, with what follows from it: \p tidy_up merges and sweeps, under the VMs'
+  /// locks, the last of \p locks (the share of the sweep lock) given back. A process that dies before its end has left
+  /// a journal, so that the next command tidies up.
+  void execute_untidy(const Plan& plan, Locks& locks, const std::function<void()>& tidy_up);
   /// Finish or undo the operations of processes that died, as far as their locks are free (or \p ours).
   void recover(const std::vector<std::string>& ours = {});
   /// Delete layers that nothing reaches. Returns their ids.
   std::vector<std::string> sweep();
+  /// A share of the sweep lock: layers that are read as alive stay so.
+  [[nodiscard]] FileLock share_sweep(const std::string& purpose);
   /// The sweep lock, alone: nobody else makes or removes anything in the store.
   [[nodiscard]] FileLock lock_sweep(const std::string& purpose);
   /// Merge inner layers of a VM that nothing names; the VM's lock is held. Returns merged and deferred layers.
@@ -113,7 +119,8 @@ struct Manager::Impl {
   DeleteResult remove_vm(const std::string& vm);
   // Under the VM's lock:
   void stop_locked(const std::string& vm, std::chrono::seconds timeout);
-  void remove_locked(const std::string& vm);
+  /// \param locks  of lock_vms or try_lock_for; the share of the sweep lock is given back.
+  DeleteResult remove_locked(const std::string& vm, Locks& locks);
   [[nodiscard]] HostKey host_key(const std::string& vm);
 
   // --- memory
@@ -195,9 +202,20 @@ struct Manager::Impl {
   std::string recover_dead(const JournalEntry& entry);
 
  private:
-  void recover_entry(const std::string& file, const std::vector<std::string>& ours);
+  struct Recovered;
+  std::optional<Recovered> recover_entry(const std::string& file, const std::vector<std::string>& ours);
   void drop_unfinished_writes(const std::filesystem::path& folder);
   void drop_dead_work();
+  /// Merge and sweep for a dead process. \p held: VMs whose locks we have. Returns false when others are at work.
+  bool try_tidy(const std::vector<std::string>& held);
+  std::vector<std::string> sweep_locked();
+  [[nodiscard]] std::string journals_text();
+
+  struct Recovered {
+    std::int64_t pid = 0;
+    bool tidy = false;
+    std::string line;
+  };
 
   std::string uri_;
   std::unique_ptr<Hypervisor> hypervisor_;

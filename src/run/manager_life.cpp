@@ -213,25 +213,26 @@ VmInfo Manager::restart(const StopRequest& stop_request, const StartRequest& sta
 }
 
 DeleteResult Manager::Impl::remove_vm(const std::string& vm) {
-  const Manifest manifest = store().manifest(vm);
-  {
-    const Locks locks = lock_vms({vm}, "delete " + vm);
-    remove_locked(vm);
-  }
-  tidy_neighbours(manifest);
-  return {vm, sweep()};
+  static_cast<void>(store().manifest(vm));
+  Locks locks = lock_vms({vm}, "delete " + vm);
+  return remove_locked(vm, locks);
 }
 
-void Manager::Impl::remove_locked(const std::string& vm) {
-  const Manifest current = store().manifest(vm);
-  const std::optional<DomainState> domain = hypervisor().find_by_uuid(current.uuid);
-  if (domain && read_domain(hypervisor().domain_xml(current.uuid, true)).store != store().root().string())
+DeleteResult Manager::Impl::remove_locked(const std::string& vm, Locks& locks) {
+  const Manifest manifest = store().manifest(vm);
+  const std::optional<DomainState> domain = hypervisor().find_by_uuid(manifest.uuid);
+  if (domain && read_domain(hypervisor().domain_xml(manifest.uuid, true)).store != store().root().string())
     throw Error(Errc::conflict, fmt::format("the domain '{}' does not belong to the store {}", domain->name,
                                             store().root().string()),
                 "its metadata was changed by other means; vmgraft does not touch it");
-  execute(vmgraft::plan_delete(store(), current, domain.has_value()));
-  static_cast<void>(release_gpus(current));
+  DeleteResult result{vm, {}};
+  execute_untidy(vmgraft::plan_delete(store(), manifest, domain.has_value()), locks, [&] {
+    static_cast<void>(release_gpus(manifest));
+    tidy_neighbours(manifest);
+    result.removed_layers = sweep();
+  });
   host.remove(store().locks_folder() / ("vm-" + vm + ".lock"));  // who waits for it sees that it is another file now
+  return result;
 }
 
 DeleteResult Manager::remove(const std::string& vm) { return impl_->remove_vm(vm); }

@@ -118,21 +118,18 @@ SnapshotDeleteResult Manager::snapshot_delete(const std::string& vm, const std::
   Impl& impl = *impl_;
   impl.require_snapshot(impl.store().manifest(vm), snapshot);
   SnapshotDeleteResult result;
-  {
-    const Locks locks = impl.lock_vms({vm}, "snapshot delete " + vm);
-    const Manifest manifest = impl.store().manifest(vm);
-    impl.require_snapshot(manifest, snapshot);
-    impl.execute(vmgraft::plan_snapshot_delete(impl.store(), manifest, snapshot));
-  }
-  result.removed_layers = impl.sweep();
-  {
-    const Locks locks = impl.lock_vms({vm}, "merge layers of " + vm);
+  Locks locks = impl.lock_vms({vm}, "snapshot delete " + vm);
+  const Manifest manifest = impl.store().manifest(vm);
+  impl.require_snapshot(manifest, snapshot);
+  impl.execute_untidy(vmgraft::plan_snapshot_delete(impl.store(), manifest, snapshot), locks, [&] {
+    result.removed_layers = impl.sweep();
+    locks.push_back(impl.share_sweep("merge layers of " + vm));
     const MergePlan merges = impl.merge(vm);
     result.merged_layers = merges.merged;
     if (!merges.deferred.empty())
       result.note = fmt::format("{} layers inside the chain of the running VM are merged when it is stopped",
                                 merges.deferred.size());
-  }
+  });
   return result;
 }
 
@@ -147,24 +144,27 @@ RevertResult Manager::revert(const RevertRequest& request) {
   impl.require_snapshot(impl.store().manifest(request.vm), request.snapshot);
   RevertResult result;
   bool start = false;
-  bool has_orphans = false;
   {
-    const Locks locks = impl.lock_vms({request.vm}, "revert " + request.vm);
+    Locks locks = impl.lock_vms({request.vm}, "revert " + request.vm);
     const Manifest manifest = impl.store().manifest(request.vm);
     impl.require_snapshot(manifest, request.snapshot);
     const VmFacts vm = impl.vm_facts(manifest);
     const bool has_memory = find_snapshot(manifest, request.snapshot)->memory;
     start = request.start.value_or(vm.is_running || has_memory);
     const RevertPlan plan = vmgraft::plan_revert(revert_input(impl, vm, request.snapshot));
-    impl.execute(plan.plan);
     result.undo = plan.undo;
-    static_cast<void>(impl.release_gpus(manifest));
-    if (start && has_memory) impl.wake(impl.store().manifest(request.vm), request.snapshot);
-    // A head to which nothing was written is not named by anything any more.
-    const std::set<std::string> named = named_layers(impl.store().manifest(request.vm));
-    for (const std::string& layer : named_layers(manifest)) has_orphans = has_orphans || !named.contains(layer);
+    impl.execute_untidy(plan.plan, locks, [&] {
+      static_cast<void>(impl.release_gpus(manifest));
+      // A head to which nothing was written is not named by anything any more.
+      const std::set<std::string> named = named_layers(impl.store().manifest(request.vm));
+      const std::set<std::string> before = named_layers(manifest);
+      if (!std::includes(named.begin(), named.end(), before.begin(), before.end())) static_cast<void>(impl.sweep());
+    });
+    if (start && has_memory) {
+      locks.push_back(impl.share_sweep("wake " + request.vm));
+      impl.wake(impl.store().manifest(request.vm), request.snapshot);
+    }
   }
-  if (has_orphans) static_cast<void>(impl.sweep());
   if (start) impl.bring_up(request.vm, request.wait, request.timeout);
   result.vm = show(request.vm);
   return result;

@@ -48,4 +48,5 @@ set(unit_files
   unit/template_resolve_test.cpp
   unit/template_schema_test.cpp
   unit/template_spec_test.cpp
+  unit/untidy_journal_test.cpp
 )

@@ -242,7 +242,7 @@ TEST_CASE("deleting a VM leaves the layers its clone stands on, and the last one
 TEST_CASE("a journal is read back as it was written, and anything else is refused") {
   PlanWorld world;
   world.add_vm("a", {true, true});
-  JournalEntry entry{"0123", true, 42, world.plan_snap("a", "s1")};
+  JournalEntry entry{"0123", true, 42, true, world.plan_snap("a", "s1")};
   const std::string text = to_json_text(entry);
   CHECK(to_json_text(journal_from_json(text, "j")) == text);
   for (const char* bad : {"", "[]", "{}", R"({"version":2})", R"({"version":1,"id":"x","committed":true,"pid":1,"verb":"v","vms":[],"steps":[{"step":"sing","do":{}}]})"})

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/plan_delete.hpp"
+#include "run/journal.hpp"
+#include "support/catch.hpp"
+#include "support/plan_world.hpp"
+
+using namespace vmgraft;
+
+namespace {
+
+std::vector<JournalEntry> journals(PlanWorld& world) {
+  std::vector<JournalEntry> entries;
+  for (const std::string& file : world.host.list_folder(world.store.journal_folder()))
+    entries.push_back(journal_from_json(world.host.read_file(world.store.journal_folder() / file).value(), file));
+  return entries;
+}
+
+}  // namespace
+
+// A `delete` that was killed between its last step and its sweep had no journal any more: its layers stayed for ever.
+TEST_CASE("a plan that takes names away keeps its journal, without steps, until what it leaves is swept") {
+  PlanWorld world;
+  world.add_vm("a");
+  Executor executor(world.world());
+  const std::string id = executor.execute_untidy(plan_delete(world.store, world.store.manifest("a"), true));
+  const std::vector<JournalEntry> open = journals(world);
+  REQUIRE(open.size() == 1);
+  CHECK(open.front().id == id);
+  CHECK(open.front().tidy);
+  CHECK(open.front().committed);
+  CHECK(open.front().plan.steps.empty());
+  CHECK(open.front().plan.vms == std::vector<std::string>{"a"});
+
+  // The name may have been given again meanwhile: the journal must not delete that VM.
+  world.add_vm("a");
+  CHECK(Executor(world.world()).recover(open.front()) ==
+        "finished 'delete a', which process " + std::to_string(open.front().pid) + " had left half done");
+  CHECK(world.store.find_manifest("a").has_value());
+  CHECK(journals(world).size() == 1);  // still to be tidied up, by who recovers
+  executor.close(id);
+  CHECK(journals(world).empty());
+}
+
+TEST_CASE("a plan that takes names away and fails before its commit leaves no journal") {
+  PlanWorld world;
+  world.add_vm("a");
+  world.touch("a");
+  world.run(world.plan_snap("a", "s1"));
+  world.host.reset();
+  world.host.fail_at(2);  // the manifest; the first is the journal
+  CHECK_THROWS_AS(static_cast<void>(Executor(world.world()).execute_untidy(
+                      plan_snapshot_delete(world.store, world.store.manifest("a"), "s1"))),
+                  Error);
+  CHECK(journals(world).empty());
+}
+
+TEST_CASE("a journal that was written before journals said whether to tidy up is read") {
+  const std::string text = R"({"version":1,"id":"0123","committed":true,"pid":42,"verb":"stop a","vms":["a"],"steps":[]})";
+  CHECK_FALSE(journal_from_json(text, "0123.json").tidy);
+}
+
+TEST_CASE("a layer that a journal speaks of is not swept, nor what it stands on") {
+  PlanWorld world;
+  world.add_vm("a");
+  const std::string head = world.head("a");
+  world.run(plan_delete(world.store, world.store.manifest("a"), true));
+  CHECK(plan_sweep(world.store_facts(), {head}).steps.empty());
+  CHECK_FALSE(plan_sweep(world.store_facts()).steps.empty());
+}
