@@ -19,6 +19,7 @@ struct DomainState {
   std::string uuid;
   VmState state = VmState::shut_off;
   bool persistent = true;
+  bool saved = false;  ///< libvirt keeps a memory of it, in which it starts next. Source: virDomainHasManagedSaveImage
 };
 
 /// Whether it has a QEMU, and a live definition.

@@ -65,12 +65,14 @@ std::optional<DomainState> describe(DomainHandle found, const std::string& act) 
   }
   int state = 0;
   int persistent = -1;
-  if (virDomainGetState(found.get(), &state, nullptr, 0) < 0 || (persistent = virDomainIsPersistent(found.get())) < 0) {
+  int saved = -1;
+  if (virDomainGetState(found.get(), &state, nullptr, 0) < 0 || (persistent = virDomainIsPersistent(found.get())) < 0 ||
+      (saved = virDomainHasManagedSaveImage(found.get(), 0)) < 0) {
     LibvirtCause cause = last_cause();
     if (is_gone(cause)) return std::nullopt;  // removed between the calls
     throw to_error(std::move(cause), act);
   }
-  return DomainState{virDomainGetName(found.get()), uuid_of(found.get()), to_vm_state(state), persistent == 1};
+  return DomainState{virDomainGetName(found.get()), uuid_of(found.get()), to_vm_state(state), persistent == 1, saved == 1};
 }
 
 bool is_running_now(virDomain* domain) noexcept {
@@ -163,15 +165,20 @@ std::vector<DomainState> LibvirtHypervisor::domains() {
   for (const auto& [flag, state] : kinds) {
     for (const DomainHandle& one : DomainList(connect, flag)) states[uuid_of(one.get())] = state;
   }
-  std::unordered_set<std::string> transient;
-  for (const DomainHandle& one : DomainList(connect, VIR_CONNECT_LIST_DOMAINS_TRANSIENT))
-    transient.insert(uuid_of(one.get()));
+  const auto uuids_of = [&](unsigned flag) {
+    std::unordered_set<std::string> uuids;
+    for (const DomainHandle& one : DomainList(connect, flag)) uuids.insert(uuid_of(one.get()));
+    return uuids;
+  };
+  const std::unordered_set<std::string> transient = uuids_of(VIR_CONNECT_LIST_DOMAINS_TRANSIENT);
+  const std::unordered_set<std::string> saved = uuids_of(VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE);
 
   std::vector<DomainState> result;
   result.reserve(all.size());
   for (const DomainHandle& one : all) {
-    DomainState state{virDomainGetName(one.get()), uuid_of(one.get()), VmState::shut_off, true};
+    DomainState state{virDomainGetName(one.get()), uuid_of(one.get()), VmState::shut_off};
     state.persistent = transient.count(state.uuid) == 0;
+    state.saved = saved.count(state.uuid) != 0;
     if (const auto known = states.find(state.uuid); known != states.end()) {
       state.state = known->second;
     } else {  // rare: crashed, on its way down, or caught between two calls

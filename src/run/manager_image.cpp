@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "image/checksum.hpp"
 #include "image/image_maker.hpp"
 #include "model/names.hpp"
 #include "run/data_folders.hpp"
@@ -48,6 +49,8 @@ ImageInfo Manager::Impl::adopt_image(const std::string& name, bool force,
   scratch.make();
   ImageWork work{host, scratch.path(), options.on_progress, options.interrupted};
   MadeImage made = make(work);
+  // Of the file as it stands in the store: the image's own sum may be that of a download in another format.
+  made.layer.sha256 = checksum_file(work, made.disk, Checksum::Algorithm::sha256, "hashing image " + name).hex;
 
   const Locks locks = lock_vms({"@image-" + name}, "image " + name);
   refuse_taken();

@@ -175,6 +175,7 @@ std::string to_json_text(const LayerRecord& record) {
                   {"virtual_size", record.virtual_size},
                   {"made_by", record.made_by},
                   {"created", record.created},
+                  {"sha256", record.sha256},
                   {"boot",
                    {{"direct", record.boot_direct},
                     {"cmdline", record.cmdline},
@@ -232,6 +233,7 @@ LayerRecord layer_from_json(const std::string& text, const std::string& where) {
   record.virtual_size = fields.number("virtual_size");
   record.made_by = fields.text("made_by");
   record.created = fields.text("created");
+  record.sha256 = fields.text("sha256", "");
   const Place boot_place = fields.at("boot");
   Fields boot(fields.object("boot"), boot_place);
   record.boot_direct = boot.flag("direct");

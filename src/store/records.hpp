@@ -18,6 +18,7 @@ struct LayerRecord {
   std::uint64_t virtual_size = 0;    ///< bytes
   std::string made_by;               ///< "create ci-7", "image micro"
   std::string created;               ///< RFC 3339, UTC
+  std::string sha256;                ///< of the file, hex: root layers of images; empty: not recorded
   // Root layers of images only: how the image boots, kept with the data so that it outlives the image's name.
   bool boot_direct = false;          ///< <id>.kernel and <id>.initrd stand beside the layer
   std::string cmdline;               ///< kernel command line of direct boot, the console= part included

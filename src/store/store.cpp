@@ -181,6 +181,9 @@ std::optional<Manifest> Store::find_manifest(const std::string& name) const {
 
 Manifest Store::manifest(const std::string& name) const {
   if (auto found = find_manifest(name)) return std::move(*found);
+  if (host_.stat(vm_folder(name)))
+    throw Error(Errc::not_found, "there is no VM '" + name + "': its folder " + quoted(vm_folder(name)) + " has no vm.json",
+                "when it is not just being made or deleted, it was damaged by other means: see vmgraft check " + name);
   throw Error(Errc::not_found, "there is no VM '" + name + "'", did_you_mean(name, vm_names(), "vmgraft list --all"));
 }
 

@@ -178,6 +178,10 @@ bool Fields::flag(std::string_view key) {
   return *value;
 }
 
+std::string Fields::text(std::string_view key, std::string_view otherwise) {
+  return object_.contains(key) ? text(key) : std::string(otherwise);
+}
+
 bool Fields::flag(std::string_view key, bool otherwise) {
   return object_.contains(key) ? flag(key) : otherwise;
 }

@@ -36,6 +36,8 @@ class Fields {
   Fields(Json& object, const Place& place);
 
   [[nodiscard]] std::string text(std::string_view key);
+  /// One that came later: where it is missing, it is \p otherwise.
+  [[nodiscard]] std::string text(std::string_view key, std::string_view otherwise);
   [[nodiscard]] bool flag(std::string_view key);
   /// One that came later: where it is missing, it is \p otherwise.
   [[nodiscard]] bool flag(std::string_view key, bool otherwise);
