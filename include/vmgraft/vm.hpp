@@ -69,6 +69,7 @@ struct VmSummary {
   std::string created;                  ///< RFC 3339, UTC
   std::optional<std::string> expires;   ///< RFC 3339, UTC
   OnExpire on_expire = OnExpire::remove;  ///< only with expires
+  std::vector<std::string> notes;       ///< what is unusual: changed by other means, merges pending, networks mapped ...
 };
 
 /// Everything `show` tells.
@@ -89,7 +90,6 @@ struct VmInfo : VmSummary {
   std::vector<std::string> tuning_done;      ///< what was done for speed at its last start, while it runs
   std::vector<std::string> tuning_not_done;  ///< what could not be, and why
   std::vector<SnapshotInfo> snapshot_tree;  ///< parents before children
-  std::vector<std::string> notes;       ///< what is unusual: pending merges, networks mapped for a session ...
 };
 
 }  // namespace vmgraft

@@ -20,7 +20,7 @@ class ListVerb final : public Verb {
   int run(Session& session) override {
     std::vector<VmSummary> vms = session.manager().list();
     const std::size_t total = vms.size();
-    if (!all_) std::erase_if(vms, [](const VmSummary& vm) { return vm.state == VmState::shut_off; });
+    if (!all_) std::erase_if(vms, [](const VmSummary& vm) { return vm.state == VmState::shut_off && vm.notes.empty(); });
     session.answer(list_json(vms), list_text(session.terminal(), vms));
     if (const std::size_t hidden = total - vms.size(); hidden > 0) {
       session.notice(fmt::format("{} more {} shut off: --all shows {}", hidden, hidden == 1 ? "is" : "are",

@@ -37,6 +37,7 @@ Plan plan_sweep(const StoreFacts& facts, const std::set<std::string>& pinned) {
   Plan plan{"sweep", {kSweepLock}, {}};
   std::set<std::string> roots = named_layers(facts);
   roots.insert(pinned.begin(), pinned.end());
+  roots.insert(facts.in_use.begin(), facts.in_use.end());
   const std::set<std::string> alive = reach(facts.layers, roots);
   std::set<std::string> dead;
   for (const auto& [id, layer] : facts.layers)

@@ -15,6 +15,7 @@ struct StoreFacts {
   std::vector<Manifest> manifests;
   std::vector<ImageRecord> images;
   LayerMap layers;
+  std::set<std::string> in_use = {};  ///< layers that domains stand on, whatever the refs say: they stay
 };
 
 /// Layers that a ref names.

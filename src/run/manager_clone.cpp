@@ -8,6 +8,7 @@
 #include "run/fresh.hpp"
 #include "run/manager_impl.hpp"
 #include "template/on_expire.hpp"
+#include "run/vm_facts.hpp"
 
 namespace vmgraft {
 namespace {
@@ -34,8 +35,7 @@ ClonePlanInput clone_input(Manager::Impl& impl, const CloneRequest& request, con
                        request.full, request.keep_tpm, login_name(), now_rfc3339(), expires,
                        fresh_ids(source.heads.size() * names.size())};
   if (request.on_expire) input.spec = with_on_expire(source.spec, *request.on_expire);
-  for (std::string id : named_layers(source))
-    for (const LayerRecord& layer : impl.store().chain(id)) input.layers.emplace(layer.id, layer);
+  input.layers = reached_layers(impl.store(), source);
   for (const SnapshotDisk& disk : input.base.disks)
     for (const LayerRecord& layer : impl.store().chain(disk.layer)) input.layers.emplace(layer.id, layer);
   return input;
@@ -51,6 +51,7 @@ CloneBase heads_as_base(const VmFacts& vm) {
 
 CloneBase snapshot_as_base(Manager::Impl& impl, const Manifest& source, const std::string& snapshot) {
   const SnapshotRecord& record = *find_snapshot(source, snapshot);
+  impl.require_kept(source, record);
   const std::filesystem::path folder = impl.store().snapshot_folder(source.name, snapshot);
   return {record.disks, impl.snapshot_xml(source.name, snapshot), record.nvram ? (folder / "nvram.fd").string() : "",
           record.tpm ? (folder / "tpm").string() : ""};

@@ -13,6 +13,7 @@
 #include "run/data_folders.hpp"
 #include "run/fresh.hpp"
 #include "run/vm_facts.hpp"
+#include "store/layer_file.hpp"
 
 namespace vmgraft {
 namespace {
@@ -117,6 +118,17 @@ const HostFacts& Manager::Impl::host_facts() {
   return *host_facts_;
 }
 
+StoreAccess Manager::Impl::store_access() {
+  if (uri_.empty()) uri_ = choose_uri(options.connect);
+  StoreAccess access;
+  if (uri_.find("/system") == std::string::npos || geteuid() != 0) return access;
+  const HostFacts& facts = host_facts();
+  access.own_labels = facts.qemu_uid.has_value() && facts.qemu_gid.has_value();
+  access.uid = facts.qemu_uid.value_or(0);
+  access.gid = facts.qemu_gid.value_or(0);
+  return access;
+}
+
 Store& Manager::Impl::store() {
   if (store_) return *store_;
   open_store();
@@ -132,18 +144,10 @@ Store& Manager::Impl::open_store() {
                 "it can be looked at: gpu list, gpu check; for anything else unset VMGRAFT_HOST_ROOT");
   const std::filesystem::path root = store_root();
   if (uri_.empty()) uri_ = choose_uri(options.connect);
-  const bool is_system = uri_.find("/system") != std::string::npos;
-  if (is_system && geteuid() != 0 && options.store.empty() && std::getenv("VMGRAFT_STORE") == nullptr)
+  if (uri_.find("/system") != std::string::npos && geteuid() != 0 && options.store.empty() && std::getenv("VMGRAFT_STORE") == nullptr)
     throw Error(Errc::host_unfit, fmt::format("the store {} of {} belongs to root", root.string(), uri_),
                 "run it with sudo, or work as yourself: --connect qemu:///session");
-  StoreAccess access;
-  if (is_system && geteuid() == 0) {
-    const HostFacts& facts = host_facts();
-    access.own_labels = facts.qemu_uid.has_value() && facts.qemu_gid.has_value();
-    access.uid = facts.qemu_uid.value_or(0);
-    access.gid = facts.qemu_gid.value_or(0);
-  }
-  store_ = std::make_unique<Store>(host, root, access);
+  store_ = std::make_unique<Store>(host, root, store_access());
   store_->prepare();
   return *store_;
 }
@@ -334,15 +338,74 @@ std::vector<std::string> Manager::Impl::sweep() {
   return sweep_locked();
 }
 
+std::optional<StoreFacts> Manager::Impl::try_store_facts(const std::string& what_is_left) {
+  try {
+    return store_facts();
+  } catch (const Error& error) {
+    notice(fmt::format("{}: {}; see vmgraft check", what_is_left, error.what()));
+    return std::nullopt;
+  }
+}
+
+std::set<std::string> Manager::Impl::layers_in_use(const StoreFacts& facts, const std::set<std::string>& dead) {
+  // A VM's own manifest accounts for its domain, but where an older manifest came in its place: then a dead layer was
+  // made for that VM.
+  const auto is_accounted = [&](const DomainState& domain) {
+    const auto manifest = std::find_if(facts.manifests.begin(), facts.manifests.end(),
+                                       [&](const Manifest& each) { return each.uuid == domain.uuid; });
+    return manifest != facts.manifests.end() && std::none_of(dead.begin(), dead.end(), [&](const std::string& id) {
+             return facts.layers.at(id).made_by.find(manifest->name) != std::string::npos;
+           });
+  };
+  std::set<std::string> used;
+  for (const DomainState& domain : hypervisor().domains()) {
+    if (is_accounted(domain)) continue;
+    for (const bool inactive : {true, false}) {
+      if (!inactive && !is_active(domain)) continue;
+      std::string xml;
+      try {
+        xml = hypervisor().domain_xml(domain.uuid, inactive);
+      } catch (const Error& error) {
+        if (error.code() == Errc::not_found) continue;  // it went meanwhile
+        throw;
+      }
+      for (const DomainFacts::Disk& disk : read_domain(xml).disks) {
+        for (const std::string& id : dead) {
+          if (disk.path != store().layer_file(id).string() || !used.insert(id).second) continue;
+          notice(fmt::format("layer {} is kept: the domain '{}' uses it, but no manifest knows of it; see vmgraft check", id,
+                             printable(domain.name)));
+        }
+      }
+    }
+  }
+  return used;
+}
+
 std::vector<std::string> Manager::Impl::sweep_locked() {
   // A layer that a dead process made is not named by anything yet, and a running VM may write to it: what a journal
   // speaks of stays until that is finished or undone. Read before the manifests: a journal goes after they are written.
   const std::string journals = journals_text();
-  const StoreFacts facts = store_facts();
+  std::optional<StoreFacts> facts = try_store_facts("unused layers are kept");
+  if (!facts) return {};
   std::set<std::string> pinned;
-  for (const auto& [id, layer] : facts.layers)
+  for (const auto& [id, layer] : facts->layers)
     if (journals.find(id) != std::string::npos) pinned.insert(id);
-  const Plan plan = plan_sweep(facts, pinned);
+  const auto deleted_by = [](const Plan& plan) {
+    std::set<std::string> ids;
+    for (const Step& step : plan.steps)
+      if (const auto* layer = std::get_if<DeleteLayer>(&step)) ids.insert(layer->id);
+    return ids;
+  };
+  Plan plan = plan_sweep(*facts, pinned);
+  if (plan.steps.empty()) return {};
+  try {
+    facts->in_use = layers_in_use(*facts, deleted_by(plan));
+  } catch (const Error& error) {
+    if (error.code() != Errc::unreachable) throw;
+    notice(fmt::format("unused layers are kept, as libvirt cannot tell whether a domain uses them: {}", error.what()));
+    return {};
+  }
+  if (!facts->in_use.empty()) plan = plan_sweep(*facts, pinned);
   std::vector<std::string> removed;
   for (const Step& step : plan.steps)
     if (const auto* layer = std::get_if<DeleteLayer>(&step)) removed.push_back(layer->id);
@@ -354,13 +417,24 @@ MergePlan Manager::Impl::merge(const std::string& vm) {
   const Manifest manifest = store().manifest(vm);
   const std::optional<DomainState> domain = hypervisor().find_by_uuid(manifest.uuid);
   const bool is_running = domain && domain->state != VmState::shut_off && domain->state != VmState::crashed;
-  MergePlan plan = plan_merge(store_facts(), manifest, is_running, can_merge_live(hypervisor().info()));
+  const std::optional<StoreFacts> facts = try_store_facts("unused layers are not merged");
+  if (!facts) return {};
+  MergePlan plan = plan_merge(*facts, manifest, is_running, can_merge_live(hypervisor().info()));
+  if (plan.plan.steps.empty()) return plan;
+  // Something that we do not know may stand on these layers, or wake on them.
+  for (const OutsideChange& change : changes_of(manifest))
+    if (forbids(change.kind, Act::disks)) return {};
+  for (const std::string& id : reach(facts->layers, named_layers(manifest)))
+    if (const auto layer = facts->layers.find(id); layer != facts->layers.end())
+      if (!inspect_layer(host, store(), layer->second).empty()) return {};
   execute(plan.plan);
   return plan;
 }
 
 void Manager::Impl::tidy_neighbours(const Manifest& gone) {
-  const StoreFacts facts = store_facts();
+  const std::optional<StoreFacts> read = try_store_facts("unused layers are not merged");
+  if (!read) return;
+  const StoreFacts& facts = *read;
   const std::set<std::string> lost = reach(facts.layers, named_layers(gone));
   for (const Manifest& manifest : facts.manifests) {
     const std::set<std::string> reached = reach(facts.layers, named_layers(manifest));
@@ -391,21 +465,32 @@ Manager::Impl::FreezeResult Manager::Impl::with_freeze(const VmFacts& vm, const 
   return {Consistency::crash, why};
 }
 
-DomainState Manager::Impl::domain_of(const Manifest& manifest) {
-  std::optional<DomainState> domain = hypervisor().find_by_uuid(manifest.uuid);
-  if (!domain)
-    throw Error(Errc::conflict, fmt::format("VM '{}': libvirt has no domain of it any more", manifest.name),
-                fmt::format("it was undefined by other means; clone what is left, or remove it: vmgraft delete {}",
-                            manifest.name));
-  if (domain->name != manifest.name)
-    throw Error(Errc::conflict,
-                fmt::format("VM '{}': its domain was renamed to '{}'", manifest.name, printable(domain->name)),
-                fmt::format("rename it back: virsh domrename {} {}", printable(domain->name), manifest.name));
-  return *domain;
+std::vector<OutsideChange> Manager::Impl::changes_of(const Manifest& manifest, const DomainSight& sight) {
+  LayerMap layers;
+  try {
+    layers = store().layers();
+  } catch (const Error&) {
+    // A record that cannot be read: then a layer is told as a path.
+  }
+  return outside_changes(store(), manifest, layers, sight);
+}
+
+std::vector<OutsideChange> Manager::Impl::changes_of(const Manifest& manifest) {
+  return changes_of(manifest, read_sight(hypervisor(), manifest));
+}
+
+DomainState Manager::Impl::domain_of(const Manifest& manifest, Act act) {
+  const DomainSight sight = read_sight(hypervisor(), manifest);
+  const std::vector<OutsideChange> changes = outside_changes(store(), manifest, {}, sight);
+  const bool is_forbidden =
+      std::any_of(changes.begin(), changes.end(), [&](const OutsideChange& change) { return forbids(change.kind, act); });
+  if (is_forbidden) require_unchanged(manifest, changes_of(manifest, sight), act);  // told better with the layers
+  if (!sight.domain) throw Error(Errc::conflict, fmt::format("VM '{}': libvirt has no domain of it", manifest.name));
+  return *sight.domain;
 }
 
 DomainState Manager::Impl::running_domain(const Manifest& manifest) {
-  DomainState domain = domain_of(manifest);
+  DomainState domain = domain_of(manifest, Act::guest);
   if (domain.state != VmState::running)
     throw Error(Errc::conflict, fmt::format("VM '{}' is not running but {}", manifest.name, to_string(domain.state)),
                 domain.state == VmState::paused ? fmt::format("virsh resume {}", manifest.name)
@@ -414,7 +499,6 @@ DomainState Manager::Impl::running_domain(const Manifest& manifest) {
 }
 
 VmFacts Manager::Impl::vm_facts(const Manifest& manifest) {
-  static_cast<void>(domain_of(manifest));
   return read_vm_facts(host, hypervisor(), store(), manifest, tpm_home(manifest.uuid));
 }
 
@@ -422,10 +506,16 @@ void Manager::Impl::require_free_name(const std::string& name) {
   if (host.stat(store().manifest_file(name)))
     throw Error(Errc::conflict, fmt::format("there is a VM '{}' already", name),
                 fmt::format("take another name, or remove it: vmgraft delete {}", name));
-  if (hypervisor().find_by_name(name))
+  if (const std::optional<DomainState> domain = hypervisor().find_by_name(name)) {
+    if (read_domain(hypervisor().domain_xml(domain->uuid, true)).store == store().root().string())
+      throw Error(Errc::conflict,
+                  fmt::format("libvirt has a domain '{}' already, of this store, but {} is not its manifest", name,
+                              store().manifest_file(name).string()),
+                  fmt::format("the manifest was deleted or the domain renamed by other means: see vmgraft check {}", name));
     throw Error(Errc::conflict,
                 fmt::format("libvirt has a domain '{}' already, which is not of the store {}", name, store().root().string()),
                 "take another name; vmgraft does not touch domains that are not its own");
+  }
   if (host.stat(store().vm_folder(name)))
     throw Error(Errc::conflict, fmt::format("{} is there, but holds no VM", store().vm_folder(name).string()),
                 "look what it is, and remove it by hand");
@@ -445,6 +535,20 @@ std::string Manager::Impl::snapshot_xml(const std::string& vm, const std::string
     throw Error(Errc::other, fmt::format("snapshot {}@{}: its definition {} is missing", vm, snapshot, file.string()),
                 "it was removed by other means; the disks can still be cloned from another snapshot");
   return *xml;
+}
+
+void Manager::Impl::require_kept(const Manifest& manifest, const SnapshotRecord& snapshot) {
+  const std::filesystem::path folder = store().snapshot_folder(manifest.name, snapshot.name);
+  const std::vector<std::pair<bool, const char*>> kept = {
+      {snapshot.nvram, "nvram.fd"}, {snapshot.tpm, "tpm"}, {snapshot.memory, "memory"}};
+  for (const auto& [is_kept, file] : kept)
+    if (is_kept && !host.stat(folder / file))
+      throw Error(Errc::conflict,
+                  fmt::format("snapshot {}@{}: its {} is missing", manifest.name, snapshot.name, (folder / file).string()),
+                  fmt::format("it was deleted by other means: put back a copy, or delete the snapshot: vmgraft snapshot delete "
+                              "{}@{}",
+                              manifest.name, snapshot.name));
+  for (const SnapshotDisk& disk : snapshot.disks) require_whole_chain(disk.layer);
 }
 
 void Manager::Impl::require_snapshot(const Manifest& manifest, const std::string& snapshot) {

@@ -18,6 +18,7 @@
 #include "host/linux_host.hpp"
 #include "libvirt/libvirt_hypervisor.hpp"
 #include "plan/facts.hpp"
+#include "plan/outside_change.hpp"
 #include "plan/plan_clone.hpp"
 #include "plan/plan_create.hpp"
 #include "plan/plan_gc.hpp"
@@ -46,6 +47,7 @@ struct Manager::Impl {
   Store& store();
   /// The store as it is found: nothing is finished or undone.
   Store& open_store();
+  [[nodiscard]] StoreAccess store_access();
   [[nodiscard]] std::string uri() const { return uri_; }
   [[nodiscard]] const HostFacts& host_facts();
   [[nodiscard]] std::filesystem::path store_root();
@@ -87,8 +89,23 @@ struct Manager::Impl {
   // --- facts
   [[nodiscard]] VmFacts vm_facts(const Manifest& manifest);
   [[nodiscard]] StoreFacts store_facts();
-  /// The domain of a VM of ours. \throws Error conflict: it is gone, or of another store.
-  [[nodiscard]] DomainState domain_of(const Manifest& manifest);
+  /// The same; nothing, and a notice, when a record cannot be read: what it names cannot be known to be unused.
+  [[nodiscard]] std::optional<StoreFacts> try_store_facts(const std::string& what_is_left);
+  /// The domain of a VM of ours, fit for \p act. \throws Error conflict: it is gone, of another store, or was changed by
+  /// other means.
+  [[nodiscard]] DomainState domain_of(const Manifest& manifest, Act act);
+  /// What other programs did to the VM; content with layers that cannot be read.
+  [[nodiscard]] std::vector<OutsideChange> changes_of(const Manifest& manifest);
+  [[nodiscard]] std::vector<OutsideChange> changes_of(const Manifest& manifest, const DomainSight& sight);
+  /// Whether there is a domain to remove with the VM. \throws Error conflict: it is not ours.
+  [[nodiscard]] bool has_own_domain(const Manifest& manifest);
+  /// \throws Error other, conflict: a layer from \p layer down is missing, or its file is not what its record says.
+  void require_whole_chain(const std::string& layer);
+  void tell_lost_nvram(const Manifest& manifest, const std::string& nvram);
+  /// What a snapshot keeps beside its disks, and its disks, are there. \throws Error conflict, other: something is not.
+  void require_kept(const Manifest& manifest, const SnapshotRecord& snapshot);
+  /// Layers that domains of libvirt use and no ref names: an older manifest was put back, or one was deleted by hand.
+  [[nodiscard]] std::set<std::string> layers_in_use(const StoreFacts& facts, const std::set<std::string>& dead);
   /// The domain, which must run. \throws Error conflict: not running, with the verb that starts it.
   [[nodiscard]] DomainState running_domain(const Manifest& manifest);
   void require_free_name(const std::string& name);
@@ -188,6 +205,8 @@ struct Manager::Impl {
   // --- show
   [[nodiscard]] VmInfo vm_info(const Manifest& manifest);
   [[nodiscard]] std::vector<SnapshotInfo> snapshot_infos(const Manifest& manifest);
+  /// Fill in what stands on the layer. Returns what is wrong with it: then size and depth stay 0 where they are not known.
+  std::vector<std::string> describe_layer(DiskInfo& disk, const std::string& layer);
 
   // --- images
   ImageInfo adopt_image(const std::string& name, bool force, const std::function<struct MadeImage(struct ImageWork&)>& make);

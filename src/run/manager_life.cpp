@@ -6,6 +6,8 @@
 #include "plan/plan_delete.hpp"
 #include "run/manager_impl.hpp"
 #include "run/port_wait.hpp"
+#include "run/vm_facts.hpp"
+#include "store/layer_file.hpp"
 
 namespace vmgraft {
 namespace {
@@ -45,17 +47,41 @@ void Manager::Impl::ensure_networks(const std::string& domain_xml_text) {
 }
 
 void Manager::Impl::start_domain(const Manifest& manifest, bool explain) {
-  const DomainState domain = domain_of(manifest);
+  DomainState domain = domain_of(manifest, Act::stop);
   if (domain.state == VmState::running) return;
   if (domain.state == VmState::paused)
     throw Error(Errc::conflict, fmt::format("VM '{}' is paused", manifest.name),
                 fmt::format("virsh resume {}", manifest.name));
-  ensure_networks(hypervisor().domain_xml(manifest.uuid, true));
-  if (const VmSpec spec = parse_spec(manifest.spec, manifest.template_name); !spec.gpus.empty())
+  domain = domain_of(manifest, Act::start);
+  for (const HeadRecord& head : manifest.heads) require_whole_chain(head.layer);
+  const std::string xml = hypervisor().domain_xml(manifest.uuid, true);
+  tell_lost_nvram(manifest, read_domain(xml).nvram);
+  ensure_networks(xml);
+  if (const VmSpec spec = parse_spec(manifest.spec, manifest.template_name); !spec.gpus.empty()) {
+    // It would be started by another definition: the memory would stay, and be woken later on disks that went on.
+    if (domain.saved) require_unchanged(manifest, changes_of(manifest), Act::disks);
     return start_with_gpus(manifest, spec, explain);
+  }
   Plan plan{fmt::format("start {}", manifest.name), {manifest.name}, {}};
   plan.steps.emplace_back(StartDomain{manifest.name, manifest.uuid});
   execute(plan);
+}
+
+void Manager::Impl::require_whole_chain(const std::string& layer) {
+  LayerMap layers;
+  for (const LayerRecord& each : store().chain(layer)) layers.emplace(each.id, each);
+  require_whole(host, store(), layers);
+}
+
+void Manager::Impl::tell_lost_nvram(const Manifest& manifest, const std::string& nvram) {
+  if (nvram.empty() || host.stat(nvram)) return;
+  // libvirt makes it at the first start.
+  const bool had_one = manifest.provisioned || std::any_of(manifest.snapshots.begin(), manifest.snapshots.end(),
+                                                           [](const SnapshotRecord& record) { return record.nvram; });
+  if (had_one)
+    notice(fmt::format("VM '{}': its NVRAM {} was deleted: libvirt makes a new one, with none of the firmware's settings; a "
+                       "snapshot that has it brings it back",
+                       manifest.name, nvram));
 }
 
 LayerRecord Manager::Impl::root_layer(const Manifest& manifest) {
@@ -187,7 +213,7 @@ VmInfo Manager::stop(const StopRequest& request) {
 
 void Manager::Impl::stop_locked(const std::string& vm, seconds timeout) {
   const Manifest manifest = store().manifest(vm);
-  const DomainState domain = domain_of(manifest);
+  const DomainState domain = domain_of(manifest, Act::stop);
   if (!is_off(domain) && timeout.count() > 0 && domain.state == VmState::running) {
     progress(fmt::format("asking {} to shut down", vm));
     hypervisor().request_shutdown(manifest.uuid);
@@ -205,6 +231,8 @@ void Manager::Impl::stop_locked(const std::string& vm, seconds timeout) {
   }
   static_cast<void>(release_gpus(manifest));
   merge(vm);  // what could not be merged while it ran
+  for (const OutsideChange& change : changes_of(manifest))
+    if (forbids(change.kind, Act::start)) notice(fmt::format("VM '{}': {}; {}", vm, change.what, change.remedy));
 }
 
 VmInfo Manager::restart(const StopRequest& stop_request, const StartRequest& start_request) {
@@ -220,13 +248,8 @@ DeleteResult Manager::Impl::remove_vm(const std::string& vm) {
 
 DeleteResult Manager::Impl::remove_locked(const std::string& vm, Locks& locks) {
   const Manifest manifest = store().manifest(vm);
-  const std::optional<DomainState> domain = hypervisor().find_by_uuid(manifest.uuid);
-  if (domain && read_domain(hypervisor().domain_xml(manifest.uuid, true)).store != store().root().string())
-    throw Error(Errc::conflict, fmt::format("the domain '{}' does not belong to the store {}", domain->name,
-                                            store().root().string()),
-                "its metadata was changed by other means; vmgraft does not touch it");
   DeleteResult result{vm, {}};
-  execute_untidy(vmgraft::plan_delete(store(), manifest, domain.has_value()), locks, [&] {
+  execute_untidy(vmgraft::plan_delete(store(), manifest, has_own_domain(manifest)), locks, [&] {
     static_cast<void>(release_gpus(manifest));
     tidy_neighbours(manifest);
     result.removed_layers = sweep();
@@ -235,12 +258,17 @@ DeleteResult Manager::Impl::remove_locked(const std::string& vm, Locks& locks) {
   return result;
 }
 
+bool Manager::Impl::has_own_domain(const Manifest& manifest) {
+  const DomainSight sight = read_sight(hypervisor(), manifest);
+  require_unchanged(manifest, outside_changes(store(), manifest, {}, sight), Act::remove);
+  return sight.domain.has_value();
+}
+
 DeleteResult Manager::remove(const std::string& vm) { return impl_->remove_vm(vm); }
 
 PlanText Manager::plan_remove(const std::string& vm) {
   const Manifest manifest = impl_->store().manifest(vm);
-  PlanText text = plan_text(
-      vmgraft::plan_delete(impl_->store(), manifest, impl_->hypervisor().find_by_uuid(manifest.uuid).has_value()));
+  PlanText text = plan_text(vmgraft::plan_delete(impl_->store(), manifest, impl_->has_own_domain(manifest)));
   StoreFacts facts = impl_->store_facts();
   std::erase_if(facts.manifests, [&](const Manifest& other) { return other.name == vm; });
   for (const Step& step : plan_sweep(facts).steps)

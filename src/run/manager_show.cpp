@@ -6,7 +6,10 @@
 #include <tuple>
 #include <unordered_map>
 
+#include "model/names.hpp"
 #include "run/manager_impl.hpp"
+#include "run/vm_facts.hpp"
+#include "store/layer_file.hpp"
 
 namespace vmgraft {
 namespace {
@@ -23,6 +26,25 @@ VmSummary summary_of(const Manifest& manifest, const VmSpec& spec, const DomainS
   summary.created = manifest.created;
   if (!manifest.expires.empty()) summary.expires = manifest.expires;
   summary.on_expire = spec.lifecycle.on_expire;
+  return summary;
+}
+
+/// What a list of the domains alone tells; the definitions are only read by show and check.
+std::vector<std::string> notes_of(const Manifest& manifest, const DomainState* domain) {
+  if (domain == nullptr) return {"libvirt has no domain of it any more: it was undefined by other means"};
+  std::vector<std::string> notes;
+  if (domain->name != manifest.name)
+    notes.push_back(fmt::format("its domain was renamed to '{}' by other means", printable(domain->name)));
+  if (!domain->persistent) notes.emplace_back("its domain was undefined by other means, and is gone when it is off");
+  if (domain->saved) notes.emplace_back("its memory was saved by other means (virsh managedsave)");
+  return notes;
+}
+
+/// A VM whose manifest cannot be read still has a line.
+VmSummary unreadable_vm(const std::string& name, const Error& error) {
+  VmSummary summary;
+  summary.name = name;
+  summary.notes.push_back(fmt::format("{}; see vmgraft check {}", error.what(), name));
   return summary;
 }
 
@@ -53,6 +75,23 @@ void add_gpus(VmInfo& info, const std::string& live_xml) {
 
 }  // namespace
 
+std::vector<std::string> Manager::Impl::describe_layer(DiskInfo& disk, const std::string& layer) {
+  disk.layer = layer;
+  disk.path = store().layer_file(layer);
+  std::vector<std::string> faults;
+  try {
+    const std::vector<LayerRecord> chain = store().chain(layer);
+    disk.size = chain.front().virtual_size;
+    disk.depth = chain.size();
+    for (const LayerRecord& record : chain)
+      for (const LayerFault& fault : inspect_layer(host, store(), record))
+        faults.push_back(fmt::format("layer {}: {}", record.id, fault.what));
+  } catch (const Error& error) {
+    faults.emplace_back(error.what());
+  }
+  return faults;
+}
+
 std::vector<SnapshotInfo> Manager::Impl::snapshot_infos(const Manifest& manifest) {
   std::vector<SnapshotInfo> infos;
   for (const SnapshotRecord& record : manifest.snapshots) {
@@ -65,11 +104,12 @@ std::vector<SnapshotInfo> Manager::Impl::snapshot_infos(const Manifest& manifest
     info.current = record.name == manifest.current;
     info.description = record.description;
     for (const SnapshotDisk& disk : record.disks) {
-      const std::vector<LayerRecord> chain = store().chain(disk.layer);
       const auto head = std::find_if(manifest.heads.begin(), manifest.heads.end(),
                                      [&](const HeadRecord& each) { return each.name == disk.name; });
-      info.disks.push_back({disk.name, head == manifest.heads.end() ? "" : head->target, disk.layer,
-                            store().layer_file(disk.layer), chain.front().virtual_size, chain.size(), true});
+      DiskInfo& entry = info.disks.emplace_back();
+      entry.name = disk.name;
+      if (head != manifest.heads.end()) entry.target = head->target;
+      describe_layer(entry, disk.layer);
     }
     infos.push_back(info);
   }
@@ -77,7 +117,8 @@ std::vector<SnapshotInfo> Manager::Impl::snapshot_infos(const Manifest& manifest
 }
 
 VmInfo Manager::Impl::vm_info(const Manifest& manifest) {
-  const std::optional<DomainState> domain = hypervisor().find_by_uuid(manifest.uuid);
+  const DomainSight sight = read_sight(hypervisor(), manifest);
+  const std::optional<DomainState>& domain = sight.domain;
   const VmSpec spec = parse_spec(manifest.spec, manifest.template_name);
   VmInfo info;
   static_cast<VmSummary&>(info) = summary_of(manifest, spec, domain ? &*domain : nullptr);
@@ -90,15 +131,18 @@ VmInfo Manager::Impl::vm_info(const Manifest& manifest) {
   if (!manifest.source.empty()) info.source = manifest.source;
   info.console_log = store().console_log(manifest.name);
   for (const HeadRecord& head : manifest.heads) {
-    const std::vector<LayerRecord> chain = store().chain(head.layer);
-    info.disks.push_back({head.name, head.target, head.layer, store().layer_file(head.layer), chain.front().virtual_size,
-                          chain.size(), head.snapshot});
+    DiskInfo& entry = info.disks.emplace_back();
+    entry.name = head.name;
+    entry.target = head.target;
+    entry.snapshot = head.snapshot;
+    for (const std::string& fault : describe_layer(entry, head.layer))
+      info.notes.push_back(fmt::format("disk '{}': {}", head.name, fault));
   }
   info.snapshot_tree = snapshot_infos(manifest);
-  if (!domain) {
-    info.notes.emplace_back("libvirt has no domain of this VM any more: it was undefined by other means");
-    return info;
-  }
+  std::vector<OutsideChange> changes = changes_of(manifest, sight);
+  for (OutsideChange& change : hardware_changes(manifest, spec, sight)) changes.push_back(std::move(change));
+  for (const OutsideChange& change : changes) info.notes.push_back(fmt::format("{}; {}", change.what, change.remedy));
+  if (!domain) return info;
   const bool is_on = is_active(domain);
   const std::string xml = hypervisor().domain_xml(manifest.uuid, !is_on);
   const DomainFacts facts = read_domain(xml);
@@ -113,22 +157,32 @@ VmInfo Manager::Impl::vm_info(const Manifest& manifest) {
       if (network.kind == NetworkKind::nat)
         info.notes.emplace_back("nat is QEMU's user networking in a session: the guest reaches out, nothing reaches in");
   if (manifest.identity_pending) info.notes.emplace_back("the clone gets its own identity inside when it first starts");
-  const MergePlan merges = plan_merge(store_facts(), manifest, is_on, can_merge_live(hypervisor().info()));
-  if (!merges.deferred.empty())
-    info.notes.push_back(fmt::format("{} unused layers are merged when it is stopped", merges.deferred.size()));
+  if (const std::optional<StoreFacts> store_now = try_store_facts("what could be merged is not known")) {
+    const MergePlan merges = plan_merge(*store_now, manifest, is_on, can_merge_live(hypervisor().info()));
+    if (!merges.deferred.empty())
+      info.notes.push_back(fmt::format("{} unused layers are merged when it is stopped", merges.deferred.size()));
+  }
   return info;
 }
 
 std::vector<VmSummary> Manager::list() {
-  const std::vector<Manifest> manifests = impl_->store().manifests();
+  const std::vector<std::string> names = impl_->store().vm_names();
   std::unordered_map<std::string, DomainState> domains;
-  if (!manifests.empty())
+  if (!names.empty())
     for (DomainState& domain : impl_->hypervisor().domains()) domains.emplace(domain.uuid, std::move(domain));
   std::vector<VmSummary> vms;
-  for (const Manifest& manifest : manifests) {
-    const auto domain = domains.find(manifest.uuid);
-    vms.push_back(summary_of(manifest, parse_spec(manifest.spec, manifest.template_name),
-                             domain == domains.end() ? nullptr : &domain->second));
+  for (const std::string& name : names) {
+    try {
+      const std::optional<Manifest> manifest = impl_->store().find_manifest(name);
+      if (!manifest) continue;  // deleted meanwhile
+      const auto found = domains.find(manifest->uuid);
+      const DomainState* const domain = found == domains.end() ? nullptr : &found->second;
+      VmSummary& summary =
+          vms.emplace_back(summary_of(*manifest, parse_spec(manifest->spec, manifest->template_name), domain));
+      summary.notes = notes_of(*manifest, domain);
+    } catch (const Error& error) {
+      vms.push_back(unreadable_vm(name, error));
+    }
   }
   return vms;
 }

@@ -30,6 +30,7 @@ SnapshotPlanInput snapshot_input(Store& store, const VmFacts& vm, const Snapshot
 }
 
 RevertPlanInput revert_input(Manager::Impl& impl, const VmFacts& vm, const std::string& snapshot) {
+  impl.require_kept(vm.manifest, *find_snapshot(vm.manifest, snapshot));
   return {impl.store(),
           vm,
           snapshot,

@@ -152,6 +152,10 @@ void FakeHypervisor::set_running(const std::string& uuid, bool running) {
   host_.add_file(path_of(uuid), text_of(running, false, domain.xml), 0600);
 }
 
+void FakeHypervisor::set_live(const std::string& uuid, const std::string& xml) {
+  host_.add_file(path_of(uuid), text_of(true, false, must_find(uuid).xml, xml), 0600);
+}
+
 bool FakeHypervisor::is_frozen(const std::string& uuid) const { return must_find(uuid).frozen; }
 
 HypervisorInfo FakeHypervisor::info() { return {"fake:///", 9000000, 7002000, false}; }

@@ -28,6 +28,8 @@ class FakeHypervisor final : public Hypervisor {
   }
   /// No effect: as if the guest had been started and written to its disks.
   void set_running(const std::string& uuid, bool running);
+  /// No effect: it runs by another XML than its definition.
+  void set_live(const std::string& uuid, const std::string& xml);
   [[nodiscard]] bool is_frozen(const std::string& uuid) const;
 
   HypervisorInfo info() override;
