@@ -56,7 +56,7 @@ _vmgraft_candidates() {
   case $verb in
     "")
       names="create start stop restart delete list show wait extend snapshot revert clone exec copy ssh console image"
-      names+=" gpu template gc doctor version"
+      names+=" gpu template gc check doctor version"
       globals+=" --version"
       ;;
     create)
@@ -98,6 +98,7 @@ _vmgraft_candidates() {
     "template show") options="--set"; ((places == 0)) && names=@templates ;;
     "template check") names=@templates ;;
     gc) ;;
+    check) options="--quick" names=@vms ;;
     doctor | version) ;;
   esac
 

@@ -125,6 +125,10 @@ complete -c vmgraft -n '__vmgraft_is "ssh"' -a '(__vmgraft_names vms)'
 complete -c vmgraft -n '__vmgraft_is ""' -a console -d 'Join the serial console of a VM'
 complete -c vmgraft -n '__vmgraft_is "console"' -a '(__vmgraft_names vms)'
 
+complete -c vmgraft -n '__vmgraft_is ""' -a check -d 'Check whether the store is whole and agrees with libvirt'
+complete -c vmgraft -n '__vmgraft_is "check"' -a '(__vmgraft_names vms)'
+complete -c vmgraft -n '__vmgraft_is "check"' -l quick -d 'Leave out what reads whole files'
+
 complete -c vmgraft -n '__vmgraft_is ""' -a doctor -d 'Check what this host offers'
 
 complete -c vmgraft -n '__vmgraft_is ""' -a version -d 'Print the version'

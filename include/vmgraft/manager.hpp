@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include <vmgraft/check.hpp>
 #include <vmgraft/doctor.hpp>
 #include <vmgraft/error.hpp>
 #include <vmgraft/gc.hpp>
@@ -157,6 +158,10 @@ class Manager {
 
   // --- host
   [[nodiscard]] std::vector<DoctorRow> doctor();
+  /// Look whether the store is whole and agrees with libvirt. Changes nothing, not even what a dead process left: that is
+  /// a row. What is wrong is a row too, never an exception.
+  /// \throws Error  not_found: no VM and no image of that name, nor anything left of one; no store there.
+  [[nodiscard]] std::vector<CheckRow> check(const CheckRequest& request);
   /// The store in use. Connects when the choice depends on the connection.
   [[nodiscard]] std::filesystem::path store_path();
 

@@ -86,6 +86,14 @@ void Arguments::several(const std::string& name, std::vector<std::string>& value
   places_.push_back({name + "...", help});
 }
 
+void Arguments::any(const std::string& name, std::vector<std::string>& values, const std::string& help) {
+  app_.add_option_function<std::vector<std::string>>(name, [name, &values](const std::vector<std::string>& texts) {
+    for (const std::string& text : texts) require_text(name, text);
+    values = texts;
+  });
+  places_.push_back({"[" + name + "...]", help});
+}
+
 void Arguments::rest(const std::string& name, std::vector<std::string>& values, const std::string& help) {
   rest_ = &values;
   rest_name_ = name;

@@ -49,6 +49,8 @@ class Arguments {
   void optional(const std::string& name, std::string& value, const std::string& help);
   /// One or more.
   void several(const std::string& name, std::vector<std::string>& values, const std::string& help);
+  /// None or more.
+  void any(const std::string& name, std::vector<std::string>& values, const std::string& help);
   /// What follows "--", word for word.
   void rest(const std::string& name, std::vector<std::string>& values, const std::string& help);
   /// Placeholder that may be empty, for the shells' completions.

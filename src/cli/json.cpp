@@ -69,7 +69,8 @@ Json to_json(const VmSummary& vm) {
           {"snapshots", vm.snapshots},
           {"created", vm.created},
           {"expires", or_null(vm.expires)},
-          {"on_expire", vm.expires ? Json(to_string(vm.on_expire)) : Json(nullptr)}};
+          {"on_expire", vm.expires ? Json(to_string(vm.on_expire)) : Json(nullptr)},
+          {"notes", vm.notes}};
 }
 
 Json to_json(const VmInfo& vm) {
@@ -90,7 +91,6 @@ Json to_json(const VmInfo& vm) {
   json["tuning_done"] = vm.tuning_done;
   json["tuning_not_done"] = vm.tuning_not_done;
   json["snapshot_tree"] = snapshot_list(vm.snapshot_tree);
-  json["notes"] = vm.notes;
   return json;
 }
 
@@ -295,6 +295,16 @@ std::string checks_json(const std::vector<DoctorRow>& rows) {
           return Json{
               {"id", row.id}, {"health", to_string(row.health)}, {"seen", row.seen}, {"remedy", or_null(row.remedy)}};
         })}});
+}
+
+std::string store_checks_json(const std::vector<CheckRow>& rows) {
+  return dump({{"checks", list_of(rows, [](const CheckRow& row) {
+                  return Json{{"id", row.id},
+                              {"health", to_string(row.health)},
+                              {"place", row.place},
+                              {"seen", row.seen},
+                              {"remedy", or_null(row.remedy)}};
+                })}});
 }
 
 std::string gpus_json(const std::vector<GpuInfo>& gpus) {

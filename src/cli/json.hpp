@@ -30,6 +30,7 @@ namespace vmgraft::cli {
 [[nodiscard]] std::string templates_json(const std::vector<TemplateInfo>& templates);
 /// \param text  a resolved template, JSON text.
 [[nodiscard]] std::string resolved_template_json(const std::string& text);
+[[nodiscard]] std::string store_checks_json(const std::vector<CheckRow>& rows);  ///< {"checks": [...]}
 [[nodiscard]] std::string checks_json(const std::vector<DoctorRow>& rows);
 [[nodiscard]] std::string gpus_json(const std::vector<GpuInfo>& gpus);              ///< {"gpus": [...]}
 [[nodiscard]] std::string gpu_checks_json(const std::vector<GpuCheck>& rows);       ///< {"checks": [...]}

@@ -17,6 +17,7 @@ namespace vmgraft::cli {
 namespace {
 
 constexpr std::size_t kLongestValue = 1000;
+constexpr std::size_t kLongestRemedy = 10000;  ///< a command in it must not be cut
 
 /// "name:      value" lines; what is empty is left out.
 class Facts {
@@ -145,14 +146,17 @@ std::string list_text(const Terminal& terminal, const std::vector<VmSummary>& vm
                          {"CREATED"},
                          {"EXPIRES"}});
   const std::string now = to_rfc3339(this_second());
+  std::string notes;
   for (const VmSummary& vm : vms) {
+    for (const std::string& note : vm.notes)
+      notes += fmt::format("{}: {}\n", printable(vm.name), printable(note, kLongestValue));
     const std::size_t row =
         table.add({vm.name, to_string(vm.state), vm.template_name, std::to_string(vm.cpus), format_size(vm.memory),
                    std::to_string(vm.snapshots), vm.created,
                    vm.expires ? time_left(*vm.expires, now) : ""});
     if (const char* colour = colour_of(vm.state)) table.colour(row, 1, colour);
   }
-  return table.text();
+  return table.text() + (notes.empty() ? "" : "\n" + notes);
 }
 
 std::string snapshots_text(const Terminal& terminal, const std::vector<SnapshotInfo>& snapshots) {
@@ -227,6 +231,27 @@ std::string checks_text(const Terminal& terminal, const std::vector<DoctorRow>& 
       remedies += fmt::format("{}: {}\n", printable(row.id), printable(row.remedy, kLongestValue));
   }
   return table.text() + (remedies.empty() ? "" : "\n" + remedies);
+}
+
+std::string store_checks_text(const Terminal& terminal, const std::vector<CheckRow>& rows) {
+  if (rows.empty()) return {};
+  Table table(terminal, {{"CHECK"}, {"PLACE"}, {"HEALTH"}, {"SEEN"}});
+  // Layers that are not used mostly need one remedy.
+  std::vector<std::pair<std::string, std::vector<std::string>>> remedies;
+  for (const CheckRow& row : rows) {
+    const std::size_t number = table.add({row.id, row.place, to_string(row.health), row.seen});
+    table.colour(number, 2, colour_of(row.health));
+    if (row.remedy.empty()) continue;
+    const std::string remedy = printable(row.remedy, kLongestRemedy);
+    auto known = std::find_if(remedies.begin(), remedies.end(), [&](const auto& one) { return one.first == remedy; });
+    if (known == remedies.end()) known = remedies.insert(known, {remedy, {}});
+    const std::string who = printable(row.id) + ", " + printable(row.place);
+    if (std::find(known->second.begin(), known->second.end(), who) == known->second.end()) known->second.push_back(who);
+  }
+  std::string text = table.text();
+  if (!remedies.empty()) text += "\n";
+  for (const auto& [remedy, who] : remedies) text += fmt::format("{}: {}\n", fmt::join(who, "; "), remedy);
+  return text;
 }
 
 std::string plan_text(const PlanText& plan) {

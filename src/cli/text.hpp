@@ -22,6 +22,7 @@ namespace vmgraft::cli {
 [[nodiscard]] std::string catalogue_text(const Terminal& terminal, const std::vector<CatalogueEntry>& entries);
 [[nodiscard]] std::string templates_text(const Terminal& terminal, const std::vector<TemplateInfo>& templates);
 [[nodiscard]] std::string checks_text(const Terminal& terminal, const std::vector<DoctorRow>& rows);
+[[nodiscard]] std::string store_checks_text(const Terminal& terminal, const std::vector<CheckRow>& rows);
 [[nodiscard]] std::string plan_text(const PlanText& plan);
 [[nodiscard]] std::string names_text(const std::vector<VmInfo>& vms);
 /// Colour of a cell that says how well something is.

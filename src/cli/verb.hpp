@@ -76,6 +76,7 @@ std::unique_ptr<Verb> make_image_delete();
 std::unique_ptr<Verb> make_template_list();
 std::unique_ptr<Verb> make_template_show();
 std::unique_ptr<Verb> make_template_check();
+std::unique_ptr<Verb> make_check();
 std::unique_ptr<Verb> make_doctor();
 std::unique_ptr<Verb> make_version();
 std::unique_ptr<Verb> make_complete();

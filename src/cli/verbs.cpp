@@ -57,6 +57,8 @@ constexpr std::array kVerbs{
               make_template_check},
     VerbEntry{"gc", "Remove what nothing needs any more, and VMs beyond their time", "vmgraft gc --dry-run",
               DryRun::planned, make_gc},
+    VerbEntry{"check", "Check whether the store is whole and agrees with libvirt", "vmgraft check web --quick", DryRun::reads,
+              make_check},
     VerbEntry{"doctor", "Check what this host offers", "vmgraft doctor", DryRun::reads, make_doctor},
     VerbEntry{"version", "Print the version", "vmgraft version", DryRun::reads, make_version},
     VerbEntry{"__complete", "", "", DryRun::reads, make_complete},

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // --json: exactly one record, success or failure, all fields always there.
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 
 #include <vmgraft/version.hpp>
@@ -84,6 +85,35 @@ TEST_CASE("doctor tells what it could find out and fails as a host that is unfit
     for (const char* key : {"id", "health", "seen", "remedy"}) CHECK(check.contains(key));
     CHECK((check.at("health") == "ok") == check.at("remedy").is_null());
   }
+}
+
+TEST_CASE("check tells what it found without libvirt, and fails as a store that is not whole") {
+  const TempFolder folder;
+  const std::string store = folder / "store";
+  CHECK(failure_of({"--json", "--connect", kNoLibvirt, "--store", store, "check"}, 4, "not_found").at("result").is_null());
+  for (const char* const name : {"", "/layers", "/vms", "/vms/web", "/images", "/journal", "/locks", "/tmp"}) {
+    std::filesystem::create_directory(store + name);
+    std::filesystem::permissions(store + name, std::filesystem::perms::owner_all);
+  }
+  std::ofstream(store + "/version") << "1\n";
+  const json record = failure_of({"--json", "--connect", kNoLibvirt, "--store", store, "check"}, 8, "incomplete");
+  CHECK(record.at("error").at("message") == "the store is not whole: 1 check failed");
+  const json& checks = record.at("result").at("checks");
+  std::vector<std::string> lines;
+  for (const json& check : checks) {
+    CHECK(check.size() == 5);
+    CHECK((check.at("health") == "ok") == check.at("remedy").is_null());
+    lines.push_back(check.at("health").get<std::string>() + " " + check.at("id").get<std::string>() + " " +
+                    check.at("place").get<std::string>());
+  }
+  CHECK(lines == std::vector<std::string>{"ok store store", "warn libvirt store", "fail vm-record VM web", "ok layers store"});
+  const auto text = run_vmgraft({"--connect", kNoLibvirt, "--store", store, "check", "web", "--quick"});
+  CHECK(text.exit_code == 8);
+  CHECK(text.out.find("vm-record VM web fail") != std::string::npos);
+  CHECK(text.out.find("vm-record, VM web: put back a copy of it") != std::string::npos);
+  std::filesystem::remove(store + "/vms/web");
+  CHECK(result_of({"--json", "--connect", kNoLibvirt, "--store", store, "check"}).at("checks").size() == 3);
+  CHECK(std::filesystem::is_empty(store + "/locks"));
 }
 
 TEST_CASE("console has no record to give and says so") {

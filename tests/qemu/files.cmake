@@ -1,9 +1,11 @@
 set(qemu_files
+  qemu/check_test.cpp
   qemu/examples_test.cpp
   qemu/gc_test.cpp
   qemu/guest_test.cpp
   qemu/lab.cpp
   qemu/main_job_test.cpp
+  qemu/outside_change_test.cpp
   qemu/snapshot_test.cpp
   qemu/unhappy_test.cpp
 )

@@ -1,5 +1,6 @@
 set(unit_files
   unit/attribute_test.cpp
+  unit/check_store_test.cpp
   unit/command_test.cpp
   unit/doctor_test.cpp
   unit/domain_clone_test.cpp
@@ -26,12 +27,14 @@ set(unit_files
   unit/image_guest_files_test.cpp
   unit/image_import_test.cpp
   unit/image_pull_test.cpp
+  unit/layer_file_test.cpp
   unit/layers_test.cpp
   unit/libvirt_cause_test.cpp
   unit/libvirt_connection_test.cpp
   unit/linux_host_test.cpp
   unit/moment_test.cpp
   unit/names_test.cpp
+  unit/outside_change_test.cpp
   unit/pci_address_test.cpp
   unit/plan_gc_test.cpp
   unit/plan_gpu_test.cpp

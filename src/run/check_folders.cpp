@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <array>
+
+#include <fmt/format.h>
+
+#include <vmgraft/error.hpp>
+
+#include "model/names.hpp"
+#include "run/check_facts.hpp"
+#include "run/journal.hpp"
+
+namespace vmgraft {
+namespace {
+
+std::string shown(const std::filesystem::path& path) { return printable(path.native(), 4096); }
+
+struct Folder {
+  const char* name;
+  unsigned most;  ///< permission bits at most
+};
+
+/// As Store::prepare() makes them.
+constexpr std::array<Folder, 7> kFolders{{{"", 0755},
+                                          {"layers", 0711},
+                                          {"vms", 0711},
+                                          {"images", 0700},
+                                          {"journal", 0700},
+                                          {"locks", 0700},
+                                          {"tmp", 0700}}};
+
+void check_folder(const CheckInput& input, const Folder& folder, StoreFindings& rows) {
+  const std::filesystem::path path = *folder.name == '\0' ? input.store.root() : input.store.root() / folder.name;
+  const std::optional<FileInfo> info = input.host.stat(path);
+  if (!info || (!info->is_folder && !info->is_link)) {
+    rows.fail("store-folder", "store", fmt::format("its folder {} is {}", shown(path), info ? "a file" : "missing"),
+              fmt::format("sudo install -d -m {:o} {}, and put back what was in it", folder.most, shown(path)));
+  } else if (info->is_folder && (info->mode & 0022U & ~folder.most) != 0) {
+    rows.fail("store-mode", "store", fmt::format("{} has mode {:04o}: others may write to it", shown(path), info->mode),
+              fmt::format("chmod {:o} {}", folder.most, shown(path)));
+  } else if (info->is_folder && (info->mode & 0777U & ~folder.most) != 0) {
+    rows.warn("store-mode", "store", fmt::format("{} has mode {:04o}: others may look into it", shown(path), info->mode),
+              fmt::format("chmod {:o} {}", folder.most, shown(path)));
+  }
+}
+
+/// "ID.qcow2", "ID.json", "ID.kernel", "ID.initrd" of a layer that has a record; or a temporary that is being written.
+bool is_of_layer(const CheckFacts& facts, const std::string& file) {
+  const std::size_t dot = file.find('.');
+  const std::string end = dot == std::string::npos ? std::string{} : file.substr(dot);
+  const bool is_known = end == ".qcow2" || end == ".json" || end == ".kernel" || end == ".initrd";
+  return is_known && facts.layers.contains(file.substr(0, dot));
+}
+
+void check_strays(const CheckInput& input, const CheckFacts& facts, StoreFindings& rows) {
+  const Store& store = input.store;
+  const auto stray = [&](const std::filesystem::path& path, const char* why) {
+    rows.warn("stray", "store", fmt::format("{} {}", shown(path), why),
+              "vmgraft gc removes what vmgraft left there; what is somebody else's, remove by hand when no domain uses it");
+  };
+  for (const std::string& file : input.host.list_folder(store.layers_folder()))
+    if (!is_of_layer(facts, file)) stray(store.layers_folder() / file, "is of no layer");
+  for (const std::string& file : input.host.list_folder(store.images_folder()))
+    if (!file.ends_with(".json") || !facts.images.contains(file.substr(0, file.size() - 5)))
+      stray(store.images_folder() / file, "is the record of no image");
+  for (const std::string& file : input.host.list_folder(store.vms_folder()))
+    if (!facts.vms.contains(file)) stray(store.vms_folder() / file, "is no VM's");
+  for (const std::string& file : input.host.list_folder(store.tmp_folder()))
+    if (file != "downloads") stray(store.tmp_folder() / file, "was left by a process that died");
+}
+
+}  // namespace
+
+void check_folders(const CheckInput& input, const CheckFacts& facts, StoreFindings& rows) {
+  for (const Folder& folder : kFolders) check_folder(input, folder, rows);
+  if (facts.is_busy) {
+    std::string who;
+    for (const auto& [name, holder] : facts.busy) who += (who.empty() ? "" : "; ") + holder;
+    rows.ok("busy", "store", fmt::format("another vmgraft is at work{}: what it is making is not told", who.empty() ? "" : " (" + who + ")"));
+  } else {
+    check_strays(input, facts, rows);
+  }
+  if (!rows.has_findings("store")) rows.ok("store", "store", shown(input.store.root()));
+}
+
+void check_journal(const CheckInput& input, StoreFindings& rows) {
+  const std::filesystem::path folder = input.store.journal_folder();
+  for (const std::string& file : input.host.list_folder(folder)) {
+    const std::string place = "journal/" + printable(file);
+    if (!file.ends_with(".json")) {
+      // ".<id>.json.<pid>.<n>.tmp": its writer died before anything was done.
+      if (!file.ends_with(".tmp"))
+        rows.warn("stray", "store", fmt::format("{} is no journal", shown(folder / file)), "remove it by hand");
+      continue;
+    }
+    const std::optional<std::string> text = input.host.read_file(folder / file);
+    if (!text) continue;  // finished meanwhile
+    try {
+      const JournalEntry entry = journal_from_json(*text, folder / file);
+      const std::string verb = printable(entry.plan.verb);
+      if (input.host.stat(fmt::format("/proc/{}", entry.pid)))
+        rows.ok("journal", place, fmt::format("'{}' is under way (pid {})", verb, entry.pid));
+      else
+        rows.warn("journal", place, fmt::format("'{}' was cut short: its process (pid {}) died", verb, entry.pid),
+                  fmt::format("the next vmgraft that changes or lists anything {} it by itself",
+                              entry.committed ? "finishes" : "undoes"));
+    } catch (const Error& error) {
+      rows.fail("journal", place, error.what(), error.hint());
+    }
+  }
+}
+
+}  // namespace vmgraft

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <vector>
+
+#include <vmgraft/check.hpp>
+#include <vmgraft/progress.hpp>
+
+#include "host/host.hpp"
+#include "libvirt/hypervisor.hpp"
+#include "store/store.hpp"
+
+namespace vmgraft {
+
+struct CheckInput {
+  Host& host;
+  const Store& store;
+  std::function<Hypervisor&()> connect;              ///< throws when libvirt cannot be reached
+  CheckRequest request;
+  std::function<void(const Progress&)> on_progress;  ///< may be empty
+  const std::atomic<bool>* interrupted = nullptr;
+};
+
+/// Look whether the store is whole and agrees with libvirt. Takes no lock and changes nothing, so what another vmgraft is
+/// at work on is told as such and not judged. What is wrong is a row.
+/// \throws Error not_found: a name of nothing. interrupted.
+[[nodiscard]] std::vector<CheckRow> check_store(const CheckInput& input);
+
+}  // namespace vmgraft

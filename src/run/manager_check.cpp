@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <unistd.h>
+
+#include "run/check_store.hpp"
+#include "run/manager_impl.hpp"
+
+namespace vmgraft {
+
+std::vector<CheckRow> Manager::check(const CheckRequest& request) {
+  Impl& impl = *impl_;
+  const std::filesystem::path root = impl.store_root();
+  if (!impl.host.stat(root / "version"))
+    throw Error(Errc::not_found, fmt::format("there is no store at {}", root.string()),
+                "it is made with the first image or VM; another one is named by --store DIR");
+  // Not store(): that one finishes what dead processes left.
+  StoreAccess access;
+  try {
+    access = impl.store_access();
+  } catch (const Error& error) {
+    if (error.code() != Errc::unreachable) throw;  // told in a row
+  }
+  Store store(impl.host, root, access);
+  store.prepare();  // with a version there it only reads that
+  return check_store({impl.host, store, [&]() -> Hypervisor& { return impl.hypervisor(); }, request, impl.options.on_progress,
+                      impl.options.interrupted});
+}
+
+}  // namespace vmgraft
