@@ -114,8 +114,8 @@ OutsideChange moved_change(const Store& store, const Manifest& manifest, const L
                             head.target, path.empty() ? "without a file" : "'" + printable(path, 4096) + "'", head.layer);
   change.remedy = fmt::format(
       "when that is an overlay on the layer and is to be kept: virsh start {0} if it is off, then virsh blockcommit {0} {1} "
-      "--active --pivot; when it is not: power it off and give the disk its file back (virsh edit {0}): {2}",
-      name, head.target, file);
+      "--base {2} --active --pivot; when it is not: power it off and give the disk its file back (virsh edit {0}): {2}",
+      name, head.target, shell_word(file));  // without a base it would go down into the image
   return change;
 }
 

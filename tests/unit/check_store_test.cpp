@@ -26,6 +26,7 @@ struct CheckedStore {
       checked.push_back(std::filesystem::path(command.argv.back()).stem());
       return qemu_img;
     });
+    world.host.erase("/store/tmp/work");
     ImageRecord image = world.store.image("base");
     image.sha256 = sum_of(kImage);
     world.host.add_file(world.store.image_record("base"), to_json_text(image), 0600);
@@ -184,7 +185,7 @@ TEST_CASE("a layer's file that is missing, of another size, or on another parent
   const std::string place = " layer " + store.head();
   put(2 << 20, store.frozen() + ".qcow2");
   CHECK(store.findings() == Lines{"fail layer-size" + place});
-  put(1 << 20, "/etc/shadow");
+  put(1 << 20, "other.qcow2");
   CHECK(store.findings() == Lines{"fail layer-backing" + place});
   store.world.host.add_file(file, "text", 0600);
   CHECK(store.findings() == Lines{"fail layer-format" + place});

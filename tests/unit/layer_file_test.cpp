@@ -21,6 +21,15 @@ struct OneLayer {
     for (const Extent& extent : layout.extents) content.replace(extent.offset, extent.bytes.size(), extent.bytes);
     world.host.add_file(world.store.layer_file(record.id), content, 0600);
   }
+  /// As if another tool had written that name, which we would not.
+  void put_backing(const std::string& name) {
+    const std::string plain(name.size(), 'x');
+    put(new_qcow2(record.virtual_size, plain));
+    const auto file = world.store.layer_file(record.id);
+    std::string content = *world.host.read_file(file);
+    content.replace(content.find(plain), name.size(), name);
+    world.host.add_file(file, content, 0600);
+  }
   [[nodiscard]] std::vector<LayerFault> look() { return inspect_layer(world.host, world.store, record); }
   [[nodiscard]] LayerFault only() {
     const std::vector<LayerFault> faults = look();
@@ -85,13 +94,13 @@ TEST_CASE("a layer that stands on a file outside the store, by whatever way that
   OneLayer layer;
   for (const char* const path : {"/etc/shadow", "../../etc/shadow", "../vms/a/vm.json"}) {
     INFO(path);
-    layer.put(new_qcow2(layer.record.virtual_size, path));
+    layer.put_backing(path);
     const LayerFault fault = layer.only();
     CHECK(fault.id == "layer-backing");
     CHECK(fault.what.find("outside the store") != std::string::npos);
   }
-  layer.put(new_qcow2(layer.record.virtual_size, "json:{\"driver\":\"nbd\"}"));
+  layer.put_backing("json:{\"driver\":\"nbd\"}");
   CHECK(layer.only().id == "layer-backing");
-  layer.put(new_qcow2(layer.record.virtual_size, "./" + layer.parent()));
+  layer.put_backing("./" + layer.parent());
   CHECK(layer.look().empty());  // the same file
 }

@@ -143,7 +143,7 @@ TEST_CASE("a disk on a file that we do not know forbids starting and new layers"
   const OutsideChange change = only(vm.changes());
   CHECK(change.kind == Kind::disk_moved);
   CHECK(change.what.find("its disk vda is now '/elsewhere/a.outer'") == 0);
-  CHECK(change.remedy.find("virsh blockcommit a vda --active --pivot") != std::string::npos);
+  CHECK(change.remedy.find("virsh blockcommit a vda --base " + file + " --active --pivot") != std::string::npos);
   CHECK(change.remedy.find(file) != std::string::npos);
   CHECK(forbidden(change.kind) == std::vector{Act::start, Act::disks});
   CHECK_THAT(error_of([&] { (void)vm.world.plan_snap("a", "s"); }).what(), Catch::Matchers::Contains("its disk vda is now '/elsewhere/a.outer'"));
