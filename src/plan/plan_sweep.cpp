@@ -65,7 +65,10 @@ MergePlan plan_merge(const StoreFacts& facts, const Manifest& manifest, bool is_
   result.plan = {fmt::format("merge layers of {}", manifest.name), {manifest.name}, {}};
   const std::set<std::string> named = named_layers(facts);
   std::map<std::string, std::size_t> children;
-  for (const auto& [id, layer] : facts.layers) ++children[layer.parent];
+  // What nothing reaches any more (the head of a VM that was just deleted) is swept, and holds nothing up.
+  const std::set<std::string> alive = reach(facts.layers, named);
+  for (const auto& [id, layer] : facts.layers)
+    if (alive.contains(id)) ++children[layer.parent];
   std::set<std::string> others;
   for (const Manifest& other : facts.manifests)
     if (other.name != manifest.name) others.merge(named_layers(other));

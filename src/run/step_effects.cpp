@@ -62,6 +62,13 @@ std::string backing_of(World& world, const std::string& id) {
   return std::filesystem::path(header->backing_file).filename();
 }
 
+bool is_head(World& world, const std::string& id) {
+  for (const Manifest& manifest : world.store.manifests())
+    for (const HeadRecord& head : manifest.heads)
+      if (head.layer == id) return true;
+  return false;
+}
+
 /// The path that a disk of the domain writes to; empty when the domain or the disk is not there.
 std::string active_path(World& world, const std::string& uuid, const std::string& target) {
   Hypervisor& hypervisor = world.hypervisor();
@@ -165,13 +172,13 @@ void apply_step(World& world, const RebaseLayer& step) {
   const LayerRecord& layer = step.layer;
   const std::string base = layer_name(world, layer.parent);
   if (backing_of(world, layer.id) != base) {
-    const unsigned mode = world.host.stat(world.store.layer_file(layer.id)).value_or(FileInfo{}).mode;
     world.host.set_mode(world.store.layer_file(layer.id), kHeadMode);
     if (world.on_progress) world.on_progress({fmt::format("merging layers into {}", layer.id.substr(0, 8)), 0, 0});
     run_qemu_img(world, {"rebase", "-f", "qcow2", "-F", "qcow2", "-b", base, layer_name(world, layer.id)},
                  fmt::format("merging layers into {}", layer.id), false);
-    world.host.set_mode(world.store.layer_file(layer.id), mode);
   }
+  // Not as it was found: a process that died in the middle has left it writable.
+  world.host.set_mode(world.store.layer_file(layer.id), is_head(world, layer.id) ? kHeadMode : kFrozenMode);
   write_record(world, layer);
 }
 
