@@ -72,7 +72,8 @@ TEST_CASE("check: damage that qemu-img finds, and an image that was written to, 
   const std::string base = lab.store() / "layers" / (micro.at("layer").get<std::string>() + ".qcow2");
   lab.vmgraft({"image", "import", base, "check-me"});
   std::string layer;
-  for (const nlohmann::json& image : lab.json({"image", "list"}).at("images"))
+  const nlohmann::json images = lab.json({"image", "list"}).at("images");
+  for (const nlohmann::json& image : images)
     if (image.at("name") == "check-me") layer = image.at("layer");
   const fs::path file = lab.store() / "layers" / (layer + ".qcow2");
   CHECK_THAT(row_of(lab.json({"check", "check-me"}).at("checks"), "layers").at("seen").get<std::string>(),

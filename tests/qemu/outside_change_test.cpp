@@ -39,11 +39,13 @@ struct OutsideLab : Lab {
   }
   [[nodiscard]] std::string notes() {
     std::string text;
-    for (const nlohmann::json& note : json({"show", vm}).at("vm").at("notes")) text += note.get<std::string>() + "\n";
+    const nlohmann::json shown = json({"show", vm}).at("vm");
+    for (const nlohmann::json& note : shown.at("notes")) text += note.get<std::string>() + "\n";
     return text;
   }
   [[nodiscard]] std::string listed() {
-    for (const nlohmann::json& each : json({"list"}).at("vms"))  // without --all: who needs a look is told
+    const nlohmann::json vms = json({"list"}).at("vms");
+    for (const nlohmann::json& each : vms)  // without --all: who needs a look is told
       if (each.at("name") == vm) return each.at("notes").dump();
     return "not listed";
   }
