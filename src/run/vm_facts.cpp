@@ -58,7 +58,12 @@ VmFacts read_vm_facts(Host& host, Hypervisor& hypervisor, const Store& store, co
   VmFacts facts;
   facts.manifest = manifest;
   facts.layers = reached_layers(store, manifest);
-  require_unchanged(manifest, outside_changes(store, manifest, facts.layers, sight), Act::disks);
+  const std::vector<OutsideChange> changes = outside_changes(store, manifest, facts.layers, sight);
+  const bool is_forbidden = std::any_of(changes.begin(), changes.end(), [](const OutsideChange& change) {
+    return forbids(change.kind, Act::disks);
+  });
+  // Told better with every layer: the disk may be on one that an older manifest does not reach.
+  if (is_forbidden) require_unchanged(manifest, outside_changes(store, manifest, store.layers(), sight), Act::disks);
   for (const HeadRecord& head : manifest.heads) {
     LayerMap chain;
     for (const LayerRecord& layer : chain_of(facts.layers, head.layer)) chain.emplace(layer.id, layer);
