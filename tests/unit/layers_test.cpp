@@ -39,7 +39,7 @@ const std::vector<std::string> kLayers = {"cli",  "run",      "image", "guest", 
 // Value types that every layer speaks.
 const std::set<std::string> kValues = {"vmgraft/error.hpp",    "vmgraft/vm.hpp",       "vmgraft/image.hpp",  "vmgraft/template.hpp",
                                        "vmgraft/requests.hpp", "vmgraft/doctor.hpp", "vmgraft/version.hpp", "vmgraft/progress.hpp",
-                                       "vmgraft/gpu.hpp"};
+                                       "vmgraft/gpu.hpp",      "vmgraft/gc.hpp"};
 
 std::size_t rank(const std::string& layer) {
   const auto at = std::find(kLayers.begin(), kLayers.end(), layer);
