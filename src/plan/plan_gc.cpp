@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <numeric>
+
+#include <vmgraft/error.hpp>
 
 #include "model/moment.hpp"
+#include "model/names.hpp"
 #include "template/template.hpp"
 
 namespace vmgraft {
@@ -24,6 +26,16 @@ bool is_of_a_vm(std::string name) {
   for (const char* known : {"vm.json", "nvram.fd", "seed.iso", "ssh", "snapshots"})
     if (name == known) return true;
   return name == "console.log" || name.starts_with("console.log.");  // virtlogd keeps the ones before
+}
+
+/// Another name is none of ours: lost+found, .snapshot.
+bool is_name(const std::string& text) {
+  try {
+    require_name("VM", text);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 /// An entry is about it, or about something above or below it.
@@ -160,7 +172,7 @@ class Gc {
   std::string what_of_a_vm(const std::vector<std::string>& parts, const StoreFile& file) {
     const auto found = manifests_.find(parts[1]);
     if (found == manifests_.end()) {
-      if (parts.size() > 2 || !file.is_folder) return {};
+      if (parts.size() > 2 || !file.is_folder || !is_name(parts[1])) return {};
       is_strange_ = has_strangers(file.path);
       return "a VM's folder without a manifest";
     }

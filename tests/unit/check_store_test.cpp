@@ -369,7 +369,7 @@ TEST_CASE("folders that are missing or open to others, and files that belong to 
 
 TEST_CASE("an operation that was cut short is told and not finished; one that is under way is no finding") {
   CheckedStore store;
-  JournalEntry entry{"0123", false, 77, {"snapshot a", {"a"}, {}}};
+  JournalEntry entry{"0123", false, 77, false, {"snapshot a", {"a"}, {}}};
   store.world.host.add_file("/store/journal/0123.json", to_json_text(entry), 0600);
   const CheckRow dead = row_of(store.rows(), "journal");
   CHECK(dead.health == Health::warn);

@@ -255,7 +255,7 @@ namespace {
 /// Why a journal of one step is refused; empty when it is not.
 std::string why_no_journal(const std::string& before, const std::string& after) {
   std::string text = to_json_text(
-      JournalEntry{"0123", false, 42, Plan{"attach", {"a"}, {DetachDevice{"a", "u", "ua-gpu", "<hostdev/>", 60}}}});
+      JournalEntry{"0123", false, 42, false, Plan{"attach", {"a"}, {DetachDevice{"a", "u", "ua-gpu", "<hostdev/>", 60}}}});
   const std::size_t at = text.find(before);
   REQUIRE(at != std::string::npos);
   text.replace(at, before.size(), after);
@@ -293,7 +293,7 @@ TEST_CASE("what a damaged journal says reaches no terminal as it is") {
 }
 
 TEST_CASE("a plan with text that JSON cannot hold is refused, and is no error of the program") {
-  JournalEntry entry{"0123", false, 42, Plan{"create a", {"a"}, {MakeFolder{"/store/\xff"}}}};
+  JournalEntry entry{"0123", false, 42, false, Plan{"create a", {"a"}, {MakeFolder{"/store/\xff"}}}};
   const Error error = error_of([&] { static_cast<void>(to_json_text(entry)); });
   CHECK(error.code() == Errc::usage);
   CHECK(error.what() == std::string("create a: a text is not valid UTF-8, and cannot be recorded"));
