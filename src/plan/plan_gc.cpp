@@ -67,6 +67,10 @@ class Gc {
     return std::any_of(facts_.journals.begin(), facts_.journals.end(),
                        [&](const GcJournal& journal) { return journal.text.find(text) != std::string::npos; });
   }
+  [[nodiscard]] bool has_journal(const std::string& process) const {
+    return std::any_of(facts_.journals.begin(), facts_.journals.end(),
+                       [&](const GcJournal& journal) { return std::to_string(journal.pid) == process; });
+  }
   [[nodiscard]] bool is_busy(const std::string& vm) const {
     return facts_.held.contains(vm) ||
            std::any_of(facts_.journals.begin(), facts_.journals.end(), [&](const GcJournal& journal) {
@@ -151,7 +155,7 @@ class Gc {
     const std::string top = parts.front();
     if (top == "vms" && (parts.size() < 2 || is_busy(parts[1]))) return {};
     if (const std::string writer = writer_of(name); !writer.empty())
-      return file.is_held ? "" : fmt::format("a write that process {} did not finish", writer);
+      return file.is_held || has_journal(writer) ? "" : fmt::format("a write that process {} did not finish", writer);
     if (top == "tmp")
       return parts.size() == 2 && is_layer_id(name) && !file.is_held && !is_in_flight(name)
                  ? "work folder of a process that died"

@@ -34,6 +34,7 @@ struct GcDomain {
 struct GcJournal {
   std::vector<std::string> vms;
   std::string text;             ///< all of it: what it mentions is its own
+  std::int64_t pid = 0;         ///< of its process: what that did not finish writing goes with the journal
 };
 
 /// How a VM's domain can be defined again.

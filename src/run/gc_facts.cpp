@@ -121,7 +121,9 @@ std::vector<GcJournal> read_journals(Manager::Impl& impl) {
     if (name.starts_with('.')) continue;
     GcJournal journal{{}, impl.host.read_file(folder / name).value_or("")};
     try {
-      journal.vms = journal_from_json(journal.text, name).plan.vms;
+      JournalEntry entry = journal_from_json(journal.text, name);
+      journal.vms = std::move(entry.plan.vms);
+      journal.pid = entry.pid;
     } catch (const Error&) {
       // Told with the journals; its text still says what it is about.
     }

@@ -65,24 +65,29 @@ std::vector<GcEntry> Manager::Impl::gc_journals(bool dry_run) {
   return entries;
 }
 
-void Manager::Impl::expire(GcEntry& entry) {
+std::optional<Manager::Impl::Untidy> Manager::Impl::expire(GcEntry& entry) {
   const std::string vm = entry.name;
   std::optional<Locks> locks = try_lock_for(vm, "expire " + vm);
   if (!locks) {
     entry.action = GcAction::keep;
     entry.note = "somebody is at work on it: the next gc sees to it";
-    return;
+    return std::nullopt;
   }
   const std::optional<Manifest> manifest = store().find_manifest(vm);
   if (!manifest || !is_over(manifest->expires, now_rfc3339())) {
     entry.action = GcAction::keep;
     entry.note = manifest ? "it was extended meanwhile" : "it was deleted meanwhile";
-    return;
+    return std::nullopt;
   }
+  std::string journal;
   attempt(entry, [&] {
     if (entry.action == GcAction::stop) return stop_locked(vm, kStopTimeout);
-    static_cast<void>(remove_locked(vm, *locks));
+    journal = remove_untidy(*manifest);
   });
+  if (journal.empty()) return std::nullopt;
+  locks->pop_back();  // gc takes the sweep lock for itself alone
+  tidy_neighbours(*manifest);
+  return Untidy{vm, std::move(journal), *std::move(locks)};
 }
 
 GcResult Manager::gc(const GcRequest& request) {
@@ -91,6 +96,7 @@ GcResult Manager::gc(const GcRequest& request) {
   GcResult result;
   result.dry_run = request.dry_run;
   result.journals = impl.gc_journals(request.dry_run);
+  std::vector<Impl::Untidy> untidy;
   if (!request.dry_run) {
     impl.reap_gpus();
     {
@@ -98,7 +104,8 @@ GcResult Manager::gc(const GcRequest& request) {
       result.expired = plan_expiry(impl.gc_facts(lock), now_rfc3339());
     }
     for (GcEntry& entry : result.expired)
-      if (entry.action != GcAction::keep) impl.expire(entry);
+      if (entry.action != GcAction::keep)
+        if (std::optional<Impl::Untidy> removed = impl.expire(entry)) untidy.push_back(*std::move(removed));
   }
 
   const FileLock lock = impl.lock_sweep("gc");
@@ -128,6 +135,10 @@ GcResult Manager::gc(const GcRequest& request) {
   result.files = std::move(rest.files);
   if (request.dry_run) return result;
   impl.execute(rest.removal);
+  for (const Impl::Untidy& removed : untidy) {
+    Executor(impl.world()).close(removed.journal);
+    impl.forget_lock(removed.vm);
+  }
   for (auto* list : {&result.layers, &result.files})
     for (GcEntry& entry : *list) entry.done = entry.action == GcAction::remove;
   return result;

@@ -168,13 +168,15 @@ bool Manager::Impl::is_interrupted() const { return options.interrupted != nullp
 
 void Manager::Impl::execute(const Plan& plan) { Executor(world()).execute(plan); }
 
-void Manager::Impl::execute_untidy(const Plan& plan, Locks& locks, const std::function<void()>& tidy_up) {
-  Executor executor(world());
-  const std::string journal = executor.execute_untidy(plan);
+void Manager::Impl::execute_untidy(const Plan& plan, Locks& locks, const std::function<void()>& tidying) {
+  tidy_up(Executor(world()).execute_untidy(plan), locks, tidying);
+}
+
+void Manager::Impl::tidy_up(const std::string& journal, Locks& locks, const std::function<void()>& tidying) {
   locks.pop_back();  // a sweep is nobody else's to share
   try {
-    tidy_up();
-    executor.close(journal);
+    tidying();
+    Executor(world()).close(journal);
   } catch (Error& error) {
     error.add_leftover("layers that nothing names any more: the next command merges and deletes them");
     throw;

@@ -59,10 +59,12 @@ struct Manager::Impl {
   /// The same when the VM's lock is free; nothing when somebody is at work on it.
   std::optional<Locks> try_lock_for(const std::string& vm, const std::string& purpose);
   void execute(const Plan& plan);
-  /// The same for a plan that takes names away, with what follows from it: \p tidy_up merges and sweeps, under the VMs'
+  /// The same for a plan that takes names away, with what follows from it: \p tidying merges and sweeps, under the VMs'
   /// locks, the last of \p locks (the share of the sweep lock) given back. A process that dies before its end has left
   /// a journal, so that the next command tidies up.
-  void execute_untidy(const Plan& plan, Locks& locks, const std::function<void()>& tidy_up);
+  void execute_untidy(const Plan& plan, Locks& locks, const std::function<void()>& tidying);
+  /// The second half of it.
+  void tidy_up(const std::string& journal, Locks& locks, const std::function<void()>& tidying);
   /// Finish or undo the operations of processes that died, as far as their locks are free (or \p ours).
   void recover(const std::vector<std::string>& ours = {});
   /// Delete layers that nothing reaches. Returns their ids.
@@ -138,6 +140,9 @@ struct Manager::Impl {
   void stop_locked(const std::string& vm, std::chrono::seconds timeout);
   /// \param locks  of lock_vms or try_lock_for; the share of the sweep lock is given back.
   DeleteResult remove_locked(const std::string& vm, Locks& locks);
+  /// The same, without its layers. \returns  the journal that stays open until those are gone.
+  [[nodiscard]] std::string remove_untidy(const Manifest& manifest);
+  void forget_lock(const std::string& vm);
   [[nodiscard]] HostKey host_key(const std::string& vm);
 
   // --- memory
@@ -198,7 +203,13 @@ struct Manager::Impl {
   /// \param lock  of the sweep: what is read here stays so as long as it is held.
   [[nodiscard]] GcFacts gc_facts(const FileLock& lock);
   [[nodiscard]] std::vector<GcEntry> gc_journals(bool dry_run);
-  void expire(GcEntry& entry);
+  /// A VM that gc removed. Its journal stays open, and its lock is held, until its layers are gone too.
+  struct Untidy {
+    std::string vm;
+    std::string journal;
+    Locks locks;
+  };
+  [[nodiscard]] std::optional<Untidy> expire(GcEntry& entry);
   /// Nobody holds that lock: its process is dead. It is not made by asking.
   [[nodiscard]] bool is_free(const std::string& lock);
 

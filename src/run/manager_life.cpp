@@ -249,13 +249,23 @@ DeleteResult Manager::Impl::remove_vm(const std::string& vm) {
 DeleteResult Manager::Impl::remove_locked(const std::string& vm, Locks& locks) {
   const Manifest manifest = store().manifest(vm);
   DeleteResult result{vm, {}};
-  execute_untidy(vmgraft::plan_delete(store(), manifest, has_own_domain(manifest)), locks, [&] {
-    static_cast<void>(release_gpus(manifest));
+  const std::string journal = remove_untidy(manifest);
+  tidy_up(journal, locks, [&] {
     tidy_neighbours(manifest);
     result.removed_layers = sweep();
   });
-  host.remove(store().locks_folder() / ("vm-" + vm + ".lock"));  // who waits for it sees that it is another file now
+  forget_lock(vm);
   return result;
+}
+
+void Manager::Impl::forget_lock(const std::string& vm) {
+  host.remove(store().locks_folder() / ("vm-" + vm + ".lock"));  // who waits for it sees that it is another file now
+}
+
+std::string Manager::Impl::remove_untidy(const Manifest& manifest) {
+  std::string journal = Executor(world()).execute_untidy(vmgraft::plan_delete(store(), manifest, has_own_domain(manifest)));
+  static_cast<void>(release_gpus(manifest));
+  return journal;
 }
 
 bool Manager::Impl::has_own_domain(const Manifest& manifest) {

@@ -124,6 +124,18 @@ TEST_CASE("a circle of layers that was made by hand is told, not followed for ev
   CHECK(note_of(plan.layers, one) == "its chain comes back to itself: its record was changed by hand");
 }
 
+TEST_CASE("a write that was cut off goes with the journal of its process, and is not told twice") {
+  PlanWorld world;
+  world.host.add_file("/store/layers/." + kStray + ".json.7.0.tmp", "x", 0600);
+  world.host.erase("/store/tmp/work");
+  GcFacts facts = gc_facts_of(world);
+  REQUIRE(plan_gc(facts).files.size() == 1);
+  facts.journals.push_back({{"a"}, "{}", 7});
+  CHECK(plan_gc(facts).files.empty());
+  facts.journals.back().pid = 8;
+  CHECK(plan_gc(facts).files.size() == 1);
+}
+
 TEST_CASE("gc takes half-made files, each for its reason, and nothing that it did not make") {
   PlanWorld world;
   world.add_vm("a");
