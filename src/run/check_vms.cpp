@@ -206,7 +206,10 @@ void check_strange_domains(const CheckInput& input, const CheckFacts& facts, Sto
     const bool is_known = std::any_of(facts.vms.begin(), facts.vms.end(), [&](const auto& vm) {
       return vm.second.record && vm.second.record->uuid == domain.uuid;
     });
-    if (is_known || facts.busy.contains(domain.name)) continue;
+    // A manifest that cannot be read is told as that: its domain is not lost.
+    const auto reading = facts.vms.find(domain.name);
+    const bool is_unread = reading != facts.vms.end() && !reading->second.error.empty();
+    if (is_known || is_unread || facts.busy.contains(domain.name)) continue;
     std::string store;
     try {
       store = read_domain(facts.hypervisor->domain_xml(domain.uuid, true)).store;
