@@ -91,35 +91,35 @@ pid_t libvirtd() {
 }  // namespace
 
 TEST_CASE("killed before any call that changes something, a verb is finished or undone by the next command", "[kill]") {
-  sweep_all("kill before", Fault::Kind::kill_before, 0, 3);
+  sweep_all("kill before", Fault::Kind::kill_before, 0, 9);
 }
 
 TEST_CASE("killed after any call that changes something, a verb is finished or undone by the next command", "[kill-after]") {
-  sweep_all("kill after", Fault::Kind::kill_after, 0, 7);
+  sweep_all("kill after", Fault::Kind::kill_after, 0, 20);
 }
 
 TEST_CASE("a verb to which the disk is full at one call changes nothing or is finished", "[errno]") {
-  sweep_all("ENOSPC once", Fault::Kind::fail, ENOSPC, 9);
+  sweep_all("ENOSPC once", Fault::Kind::fail, ENOSPC, 27);
 }
 
 TEST_CASE("a verb to which the disk fails at one call changes nothing or is finished", "[errno]") {
-  sweep_all("EIO once", Fault::Kind::fail, EIO, 9);
+  sweep_all("EIO once", Fault::Kind::fail, EIO, 27);
 }
 
 TEST_CASE("a verb to which the file system is read-only at one call changes nothing or is finished", "[errno]") {
-  sweep_all("EROFS once", Fault::Kind::fail, EROFS, 9);
+  sweep_all("EROFS once", Fault::Kind::fail, EROFS, 27);
 }
 
 TEST_CASE("a verb that fills the disk is finished or undone, at the latest when there is room again", "[errno]") {
-  sweep_all("ENOSPC from", Fault::Kind::fail_from, ENOSPC, 9);
+  sweep_all("ENOSPC from", Fault::Kind::fail_from, ENOSPC, 27);
 }
 
 TEST_CASE("a verb under which the file system turns read-only is finished or undone when it is writable again", "[errno]") {
-  sweep_all("EROFS from", Fault::Kind::fail_from, EROFS, 9);
+  sweep_all("EROFS from", Fault::Kind::fail_from, EROFS, 27);
 }
 
 TEST_CASE("Ctrl-C at any point undoes what is under way", "[interrupt]") {
-  sweep_all("SIGINT", Fault::Kind::interrupt, 0, 5);
+  sweep_all("SIGINT", Fault::Kind::interrupt, 0, 15);
 }
 
 TEST_CASE("libvirtd that is killed in the middle of a verb and started again loses nothing", "[libvirtd]") {
@@ -144,7 +144,7 @@ TEST_CASE("libvirtd that is killed in the middle of a verb and started again los
     world.reconnect();
   };
   sweep_all("libvirtd killed", world, [&](FaultSweep& sweep, std::size_t step, std::size_t offset) { return sweep.sweep(death, step, offset); },
-            25, [](const FaultScenario& scenario) { return scenario.name != "image import" && scenario.name != "image delete"; });
+            50, [](const FaultScenario& scenario) { return scenario.name != "image import" && scenario.name != "image delete"; });
 }
 
 TEST_CASE("a QEMU that is killed in the middle of a verb leaves a VM that is off, and nothing else", "[qemu-killed]") {
@@ -154,6 +154,6 @@ TEST_CASE("a QEMU that is killed in the middle of a verb leaves a VM that is off
     for (const pid_t pid : world.qemus()) ::kill(pid, SIGKILL);
   };
   death.takes_vms_along = true;
-  sweep_all("QEMU killed", world, [&](FaultSweep& sweep, std::size_t step, std::size_t offset) { return sweep.sweep(death, step, offset); }, 5,
+  sweep_all("QEMU killed", world, [&](FaultSweep& sweep, std::size_t step, std::size_t offset) { return sweep.sweep(death, step, offset); }, 10,
             [](const FaultScenario& scenario) { return scenario.has_qemu; });
 }

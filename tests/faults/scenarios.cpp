@@ -82,7 +82,7 @@ std::vector<FaultScenario> fault_scenarios() {
        },
        [](const World& w) { return std::vector<std::string>{"delete", "--yes", w.vm()}; }},
       {"image import", nothing,
-       [](const World& w) { return std::vector<std::string>{"image", "import", w.work() / "tiny.raw", "second"}; }},
+       [](const World& w) { return std::vector<std::string>{"image", "import", w.work() / "tiny.raw", "second"}; }, false, {}, true},
       {"image delete",
        [](World& w) { w.must({"image", "import", w.work() / "tiny.raw", "second"}); },
        [](const World&) { return std::vector<std::string>{"image", "delete", "second"}; }},

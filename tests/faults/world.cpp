@@ -70,7 +70,7 @@ std::string masked(std::string text) {
     }
     std::size_t length = 1;
     while (length < rest.size() && is_hex(rest[length])) ++length;
-    if (length == 32) std::fill_n(text.begin() + static_cast<std::ptrdiff_t>(i), length, '#');
+    if (length == 32 || length == 64) std::fill_n(text.begin() + static_cast<std::ptrdiff_t>(i), length, '#');
     i += length;
   }
   return text;
