@@ -80,7 +80,6 @@ TEST_CASE("check: damage that qemu-img finds, and an image that was written to, 
              Catch::Matchers::Contains("1 hash compared"));
   fs::permissions(file, fs::perms::owner_write, fs::perm_options::add);
   REQUIRE(lab.run({"qemu-io", "-f", "qcow2", "-c", "write -P 7 64M 4k", file}).exit_code == 0);
-  fs::permissions(file, fs::perms::owner_write, fs::perm_options::remove);
   const auto failed = [&] {
     const nlohmann::json record = nlohmann::json::parse(lab.vmgraft({"--json", "check", "check-me"}, 8).out);
     CHECK(record.at("ok") == false);
@@ -93,7 +92,9 @@ TEST_CASE("check: damage that qemu-img finds, and an image that was written to, 
     std::fstream broken(file, std::ios::in | std::ios::out | std::ios::binary);
     broken.seekp(48);  // offset of the refcount table
     broken.write("\0\0\0\0\x7f\xff\0\0", 8);
+    REQUIRE(broken.flush());
   }
+  fs::permissions(file, fs::perms::owner_write, fs::perm_options::remove);
   CHECK(row_of(failed(), "layer-content").at("health") == "fail");
   lab.vmgraft({"image", "delete", "check-me"});
   lab.error({"check", "check-me"}, 4);
