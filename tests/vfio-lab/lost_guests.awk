@@ -1,0 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+# Of a Catch2 log: the test cases that lost their guest in the middle of a command, as filters (a name to its first comma).
+/^--------------------/ { in_name = !in_name; if (in_name) { name = ""; is_lost = 0 } next }
+in_name { name = name (name == "" ? "" : " ") $0; next }
+/disappeared while executing command/ && !is_lost { is_lost = 1; sub(/,.*/, "", name); print name "*" }
