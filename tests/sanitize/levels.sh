@@ -4,22 +4,23 @@
 # clang_for LEVEL: clang is here, or says why the level is not run.
 clang_for() {
   command -v clang++ >/dev/null && command -v llvm-symbolizer >/dev/null && return
-  (install_packages sanitize) && return
   skip_level "$1" "it needs clang, its runtime libraries and llvm-symbolizer (tests/packages: sanitize)"
   return 1
 }
 
-# sanitized_build address|thread TARGET...: in $build/KIND.
-sanitized_build() {
+# sanitized_build address|thread TARGET...: in $build/KIND; the two levels take turns.
+sanitized_build() (
   local kind=$1 tree=$build/$1
   shift
   mkdir -p "$tree"
+  exec 8>"$tree/lock"
+  flock 8
   cmake -S "$repository" -B "$tree" -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=None -DVMGRAFT_BUILD_EXAMPLES=OFF \
     -DVMGRAFT_SANITIZE="$kind" -DVMGRAFT_BUILD_FUZZERS="$([ "$kind" = address ] && echo ON || echo OFF)" \
     >"$tree/configure.log" 2>&1 || { tail -30 "$tree/configure.log" && return 1; }
   cmake --build "$tree" --target "$@" >"$tree/build.log" 2>&1 ||
     { grep -E 'error|FAILED' -A5 "$tree/build.log" | head -60 && return 1; }
-}
+)
 
 sanitize_level() {
   local level started=$SECONDS
@@ -79,7 +80,7 @@ fuzz_level() {
     xargs -P 2 -I NAME bash -c 'mkdir -p "$work/fuzz/NAME" && fuzz_one NAME >"$work/fuzz/NAME/said" 2>&1' || true
   for name in ${VMGRAFT_FUZZERS:-$names}; do
     cat "$work/fuzz/$name/said"
-    if grep -q '^ok: ' "$work/fuzz/$name/said"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+    if grep -q '^ok: ' "$work/fuzz/$name/said"; then tally 1 0 0; else tally 0 1 0; fi
   done
   echo "== fuzz: $((SECONDS - started)) s"
 }
