@@ -101,9 +101,9 @@ bool can_have_clique(const GpuChoice::One& one, const PciFunction& function) {
 }
 
 /// GPUs below one PCIe switch may talk to each other without the host's root complex: those get one clique.
-void set_cliques(const GpuChoice& choice, const std::vector<const PciFunction*>& functions, const PlaceFor& host,
-                 Placement& placement) {
-  if (!host.ask_clique) return;
+void set_cliques(const GpuChoice& choice, const std::vector<const PciFunction*>& functions, const VmSpec& spec,
+                 const PlaceFor& host, Placement& placement) {
+  if (!spec.gpudirect) return;
   if (host.libvirt_version < kOverrideSince) {
     placement.not_done.emplace_back("no GPUDirect clique: it needs libvirt 8.2");
     return;
@@ -152,7 +152,7 @@ Placement place(const GpuFacts& facts, const GpuChoice& choice, const VmSpec& sp
     placement.gpus.push_back(passed(facts, one));
   }
   set_window(facts, spec, host, placement);
-  set_cliques(choice, functions, host, placement);
+  set_cliques(choice, functions, spec, host, placement);
   if (spec.tuning == Tuning::none) return placement;
   if (host.is_kvm) {
     tune(facts, functions, spec, host, placement);

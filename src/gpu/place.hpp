@@ -12,7 +12,6 @@ namespace vmgraft {
 struct PlaceFor {
   bool is_kvm = false;
   unsigned libvirt_version = 0;    ///< major * 1000000 + minor * 1000 + release
-  bool ask_clique = false;         ///< GPUDirect P2P was asked for
 };
 
 /// Devices, NUMA cells, pinning, huge pages, MMIO window and physical bits for a choice. Pure.

@@ -76,6 +76,7 @@ struct VmSpec {
   std::vector<NetworkSpec> networks;
   std::vector<GpuSpec> gpus;           ///< entries with count 0 are left out
   GpuRelease release = GpuRelease::reset;  ///< what becomes of a GPU when the VM is gone
+  bool gpudirect = false;              ///< NVIDIA GPUs below one switch may talk to each other directly
   bool tpm = false;
   bool secure_boot = false;
   std::vector<std::string> xml;        ///< extra device elements

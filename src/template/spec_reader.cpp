@@ -72,6 +72,7 @@ class VmReader {
     fields_.word<GpuRelease>("release",
                              {{"reset", GpuRelease::reset}, {"driver", GpuRelease::driver}, {"keep", GpuRelease::keep}},
                              spec_.release);
+    fields_.flag("gpudirect", spec_.gpudirect);
     fields_.flag("tpm", spec_.tpm);
     fields_.flag("secure_boot", spec_.secure_boot);
     fields_.texts("xml", kMostXml, spec_.xml, [](const std::string& text) -> std::optional<std::string> {

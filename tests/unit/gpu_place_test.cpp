@@ -450,10 +450,11 @@ TEST_CASE("NVIDIA GPUs on one switch get one clique, when it is asked for") {
   GpuFacts facts = two_nodes(gpus);
   const GpuChoice choice = chosen({"0000:1b:00.0", "0000:2b:00.0", "0000:1c:00.0", "0000:2c:00.0", "0000:3b:00.0"});
   PlaceFor host = kvm();
-  CHECK_FALSE(place(facts, choice, vm(4, 8 * kGiB), host).gpus[0].clique);
+  VmSpec spec = vm(4, 8 * kGiB);
+  CHECK_FALSE(place(facts, choice, spec, host).gpus[0].clique);
 
-  host.ask_clique = true;
-  const Placement placement = place(facts, choice, vm(4, 8 * kGiB), host);
+  spec.gpudirect = true;
+  const Placement placement = place(facts, choice, spec, host);
   CHECK(placement.gpus[0].clique == 0u);
   CHECK(placement.gpus[1].clique == 1u);
   CHECK(placement.gpus[2].clique == 0u);
@@ -463,12 +464,12 @@ TEST_CASE("NVIDIA GPUs on one switch get one clique, when it is asked for") {
 
   // Another vendor's would keep QEMU from starting.
   for (PciFunction& function : facts.devices.functions) function.vendor = 0x1002;
-  const Placement others = place(facts, choice, vm(4, 8 * kGiB), host);
+  const Placement others = place(facts, choice, spec, host);
   CHECK_FALSE(others.gpus[0].clique);
   CHECK(holds(others.not_done, "no GPUDirect clique: no two NVIDIA GPUs of the VM are on one switch"));
 
   host.libvirt_version = 8'001'000;
-  CHECK(holds(place(facts, choice, vm(4, 8 * kGiB), host).not_done, "no GPUDirect clique: it needs libvirt 8.2"));
+  CHECK(holds(place(facts, choice, spec, host).not_done, "no GPUDirect clique: it needs libvirt 8.2"));
 }
 
 TEST_CASE("the start takes what memory and BARs take") {

@@ -32,6 +32,7 @@ TEST_CASE("every key of a template arrives in the spec") {
   CHECK(spec.firmware == Firmware::uefi);
   CHECK(spec.accel == Accel::kvm);
   CHECK(spec.tuning == Tuning::strict);
+  CHECK(spec.gpudirect);
   CHECK(spec.tpm);
   CHECK(spec.secure_boot);
   CHECK(spec.release == GpuRelease::driver);
