@@ -10,8 +10,8 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <spawn.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -217,31 +217,6 @@ std::vector<char*> to_pointers(std::vector<std::string>& texts) {
   return pointers;
 }
 
-struct SpawnSettings {
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-
-  SpawnSettings() {
-    ::posix_spawn_file_actions_init(&actions);
-    ::posix_spawnattr_init(&attributes);
-    // A signal that we block or ignore must not be so in the child: it would not die of a closed pipe or of SIGTERM.
-    sigset_t none;
-    sigset_t all;
-    sigemptyset(&none);
-    sigfillset(&all);
-    ::posix_spawnattr_setsigmask(&attributes, &none);
-    ::posix_spawnattr_setsigdefault(&attributes, &all);
-    ::posix_spawnattr_setpgroup(&attributes, 0);
-    ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  }
-  SpawnSettings(const SpawnSettings&) = delete;
-  SpawnSettings& operator=(const SpawnSettings&) = delete;
-  ~SpawnSettings() {
-    ::posix_spawn_file_actions_destroy(&actions);
-    ::posix_spawnattr_destroy(&attributes);
-  }
-};
-
 [[noreturn]] void fail_start(const std::string& name, int number) {
   const std::string start = "cannot run '" + printable(name) + "': ";
   if (number == ENOENT) throw Error(Errc::host_unfit, start + "its interpreter is not installed");
@@ -250,22 +225,64 @@ struct SpawnSettings {
   posix::fail("run", name, number);
 }
 
-pid_t spawn(const std::filesystem::path& program, const Command& command, int in, int out, int err) {
-  SpawnSettings settings;
-  ::posix_spawn_file_actions_adddup2(&settings.actions, in, 0);
-  ::posix_spawn_file_actions_adddup2(&settings.actions, out, 1);
-  ::posix_spawn_file_actions_adddup2(&settings.actions, err, 2);
-  // Descriptors of the program that uses the library, which may lack O_CLOEXEC.
-  ::posix_spawn_file_actions_addclosefrom_np(&settings.actions, 3);
-  if (!command.folder.empty()) ::posix_spawn_file_actions_addchdir_np(&settings.actions, command.folder.c_str());
+/// What the child needs between vfork() and exec, all of it made before.
+struct Start {
+  const char* program;
+  const char* folder;  ///< null: ours
+  char* const* arguments;
+  char* const* environment;
+  std::array<int, 3> standard;
+  pid_t parent;
+};
 
+/// In the child, on the parent's memory and stack: only calls that a signal handler might make. \returns  errno.
+int become(const Start& start) {
+  ::setpgid(0, 0);
+  // Whoever is killed cannot end what he runs, and the next command must not find it still at work on a layer.
+  // posix_spawn does not offer this.
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+  if (::getppid() != start.parent) ::_exit(127);  // he was killed before that
+  // A signal that we block or ignore must not be so in the child: it would not die of a closed pipe or of SIGTERM.
+  struct sigaction usual {};
+  usual.sa_handler = SIG_DFL;
+  for (int number = 1; number < NSIG; ++number) ::sigaction(number, &usual, nullptr);
+  for (int i = 0; i < 3; ++i)
+    if (::dup2(start.standard[static_cast<std::size_t>(i)], i) < 0) return errno;
+  // Descriptors of the program that uses the library, which may lack O_CLOEXEC.
+  ::closefrom(3);
+  if (start.folder != nullptr && ::chdir(start.folder) != 0) return errno;
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::execve(start.program, start.arguments, start.environment);
+  return errno;
+}
+
+pid_t spawn(const std::filesystem::path& program, const Command& command, int in, int out, int err) {
   std::vector<std::string> arguments = command.argv;
   std::vector<std::string> environment = make_environment(command);
-  pid_t pid = -1;
-  const int number = ::posix_spawn(&pid, program.c_str(), &settings.actions, &settings.attributes,
-                                   to_pointers(arguments).data(), to_pointers(environment).data());
-  if (number != 0) fail_start(command.argv.front(), number);
-  return pid;
+  const std::vector<char*> argument_pointers = to_pointers(arguments);
+  const std::vector<char*> environment_pointers = to_pointers(environment);
+  const Start start{program.c_str(),          command.folder.empty() ? nullptr : command.folder.c_str(),
+                    argument_pointers.data(), environment_pointers.data(),
+                    {in, out, err},           ::getpid()};
+  // No handler of ours may run in the child, on our memory.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  volatile int number = 0;
+  const pid_t pid = ::vfork();
+  if (pid == 0) {
+    number = become(start);
+    ::_exit(127);
+  }
+  if (pid < 0) number = errno;
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (number == 0) return pid;
+  while (pid > 0 && ::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  fail_start(command.argv.front(), number);
 }
 
 /// Why a child is being ended, and when with force.

@@ -3,7 +3,11 @@
 #include <filesystem>
 #include <fstream>
 
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "host/linux_host.hpp"
 #include "support/catch.hpp"
@@ -155,6 +159,28 @@ TEST_CASE("an interruption ends the program") {
   command.on_line = [&](std::string_view) { interrupted = true; };
   CHECK(error_of([&] { (void)host.run(command); }).code() == Errc::interrupted);
   CHECK(error_of([&] { (void)host.run(command); }).code() == Errc::interrupted);  // and is not even started
+}
+
+// A qemu-img whose vmgraft was killed went on writing to a layer that the next command was about to remove or to
+// finish.
+TEST_CASE("a program ends with the process that runs it, however that dies") {
+  const TempFolder folder;
+  const std::filesystem::path fifo = folder.path() / "alive";
+  REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
+  const pid_t runner = ::fork();
+  if (runner == 0) {
+    LinuxHost host;
+    static_cast<void>(host.run(shell("exec sleep 600 >" + fifo.string())));
+    ::_exit(0);
+  }
+  const int alive = ::open(fifo.c_str(), O_RDONLY | O_CLOEXEC);  // returns when the program has it
+  REQUIRE(::kill(runner, SIGKILL) == 0);
+  REQUIRE(::waitpid(runner, nullptr, 0) == runner);
+  pollfd end{alive, POLLIN, 0};
+  REQUIRE(::poll(&end, 1, 20000) == 1);
+  char byte = 0;
+  CHECK(::read(alive, &byte, 1) == 0);
+  ::close(alive);
 }
 
 TEST_CASE("signals that we ignore or block are as usual in the program") {
