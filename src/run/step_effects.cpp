@@ -170,15 +170,29 @@ void apply_step(World& world, const DeleteLayer& step) { remove_layer(world, ste
 
 void apply_step(World& world, const RebaseLayer& step) {
   const LayerRecord& layer = step.layer;
-  const std::string base = layer_name(world, layer.parent);
-  if (backing_of(world, layer.id) != base) {
-    world.host.set_mode(world.store.layer_file(layer.id), kHeadMode);
+  const std::filesystem::path file = world.store.layer_file(layer.id);
+  // The record, which is synced after the file, says whether it is done. The header does not: qemu-img names the new
+  // base in it before it writes the tables that lead to what was copied. Killed between, it leaves a layer without that
+  // data.
+  const std::string under = world.store.layer(layer.id).parent;
+  if (under != layer.parent) {
+    const auto rebase = [&](const std::string& base, bool copies) {
+      std::vector<std::string> arguments{"rebase", "-f", "qcow2", "-F", "qcow2", "-b", layer_name(world, base)};
+      if (!copies) arguments.emplace_back("-u");
+      arguments.push_back(layer_name(world, layer.id));
+      run_qemu_img(world, std::move(arguments), fmt::format("merging layers into {}", layer.id), false);
+    };
+    world.host.set_mode(file, kHeadMode);
     if (world.on_progress) world.on_progress({fmt::format("merging layers into {}", layer.id.substr(0, 8)), 0, 0});
-    run_qemu_img(world, {"rebase", "-f", "qcow2", "-F", "qcow2", "-b", base, layer_name(world, layer.id)},
-                 fmt::format("merging layers into {}", layer.id), false);
+    if (backing_of(world, layer.id) != layer_name(world, under)) rebase(under, false);
+    rebase(layer.parent, true);
+    // Once more before the layers go that it was copied from; and what a run that was cut off had copied, so that no
+    // table leads to it, is given back.
+    run_qemu_img(world, {"check", "-q", "-f", "qcow2", "-r", "leaks", layer_name(world, layer.id)},
+                 fmt::format("checking layer {}", layer.id), false);
   }
   // Not as it was found: a process that died in the middle has left it writable.
-  world.host.set_mode(world.store.layer_file(layer.id), is_head(world, layer.id) ? kHeadMode : kFrozenMode);
+  world.host.set_mode(file, is_head(world, layer.id) ? kHeadMode : kFrozenMode);
   write_record(world, layer);
 }
 

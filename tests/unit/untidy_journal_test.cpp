@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "plan/plan_delete.hpp"
+#include "plan/plan_snapshot.hpp"
 #include "run/journal.hpp"
 #include "support/catch.hpp"
 #include "support/plan_world.hpp"
@@ -88,4 +89,39 @@ TEST_CASE("a head that nothing names any more does not keep a clone's layers fro
   world.run(plan_delete(world.store, world.store.manifest("a"), true));
   const MergePlan merge = plan_merge(world.store_facts(), world.store.manifest("b"), false, false);
   CHECK(merge.merged == std::vector<std::string>{shared});
+}
+
+// qemu-img names the new base in the header before it writes the tables that lead to what it copied: the header was
+// taken for the proof that a merge was done, and the layer that held the data was deleted.
+TEST_CASE("a merge whose qemu-img died after it had named the new base is done once more before anything is deleted") {
+  PlanWorld world;
+  world.add_vm("a");
+  world.touch("a");
+  world.run(world.plan_snap("a", "s1"));
+  world.touch("a");
+  const std::string middle = world.head("a");
+  world.run(world.plan_snap("a", "s2"));
+  world.touch("a");
+  world.run(plan_snapshot_delete(world.store, world.store.manifest("a"), "s2"));
+  const Plan plan = plan_merge(world.store_facts(), world.store.manifest("a"), false, true).plan;
+  const std::string base = world.store.layer(middle).parent + ".qcow2";
+  world.host.reset();
+  std::vector<std::string> runs;
+  world.host.add_program("qemu-img", [&](FakeHost& host, const Command& command) {
+    std::string run = command.argv.at(1);
+    if (run == "rebase") {
+      fake_rebase(host, command.folder / command.argv.back(), command.argv.at(7));
+      run += command.argv.at(8) == "-u" ? " -u " : " ";
+      run += command.argv.at(7);
+    }
+    runs.push_back(run);
+    return CommandResult{runs.size() == 1 ? 137 : 0, false, {}, {}};
+  });
+  CHECK_THROWS_AS(world.run(plan), Error);
+  REQUIRE(journals(world).size() == 1);
+  CHECK(world.store.has_layer(middle));
+  static_cast<void>(Executor(world.world()).recover(journals(world).front()));
+  CHECK(runs ==
+        std::vector<std::string>{"rebase " + base, "rebase -u " + middle + ".qcow2", "rebase " + base, "check"});
+  CHECK_FALSE(world.store.has_layer(middle));
 }
