@@ -267,6 +267,7 @@ void LinuxHost::make_folder(const path& folder, unsigned mode) {
     ::rmdir(folder.c_str());
     posix::fail("set the mode of", folder, number);
   }
+  posix::sync_folder(folder);  // its mode
   posix::sync_folder(posix::folder_of(folder));
 }
 
