@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <functional>
 #include <iostream>
+#include <map>
 #include <set>
 #include <sstream>
 
@@ -83,6 +84,16 @@ std::vector<Scenario> scenarios() {
     world.run(plan_lend(gpu_facts_of(world.host), ledger_of(world.host), gpu));
     world.host.reset();
   };
+  const std::string mdev = mdev_uuid("00000000-0000-4000-8000-610000000000", 0);
+  const auto make_mdev = [mdev](PlanWorld& world) {
+    return plan_lease(gpu_facts_of(world.host), ledger_of(world.host), {}, {{"0000:42:00.0", "nvidia-63", mdev}},
+                      {"a", world.uuid("a"), "/store", GpuRelease::reset});
+  };
+  const auto with_mdev_type = [with_gpus](PlanWorld& world) {
+    with_gpus(world);
+    world.host.add_mdev_type("0000:42:00.0", "nvidia-63", 2);
+    world.host.reset();
+  };
   const auto with_vfs = [with_gpus](PlanWorld& world) {
     with_gpus(world);
     world.run(plan_make_vfs(gpu_facts_of(world.host), ledger_of(world.host), "0000:42:00.0", 2));
@@ -91,16 +102,36 @@ std::vector<Scenario> scenarios() {
   return {
       {"GPU lease", with_gpus, [](PlanWorld& w) { return lease_of(w.host, "a"); }},
       {"GPU release", with_lease,
-       [gpu](PlanWorld& w) { return plan_release(gpu_facts_of(w.host), ledger_of(w.host), gpu, {"hot", {}}); }},
+       [gpu](PlanWorld& w) {
+         return plan_release(gpu_facts_of(w.host), ledger_of(w.host), gpu, {"hot", {}});
+       }},
       {"GPU quarantine", with_lease,
-       [gpu](PlanWorld& w) { return plan_release(gpu_facts_of(w.host), ledger_of(w.host), gpu, {{}, "it is dead"}); }},
+       [gpu](PlanWorld& w) {
+         return plan_release(gpu_facts_of(w.host), ledger_of(w.host), gpu, {{}, "it is dead"});
+       }},
       {"GPU lend", with_gpus, [gpu](PlanWorld& w) { return plan_lend(gpu_facts_of(w.host), ledger_of(w.host), gpu); }},
       {"GPU return", with_lent,
-       [gpu](PlanWorld& w) { return plan_return(gpu_facts_of(w.host), ledger_of(w.host), gpu, {"hot", {}}); }},
+       [gpu](PlanWorld& w) {
+         return plan_return(gpu_facts_of(w.host), ledger_of(w.host), gpu, {"hot", {}});
+       }},
       {"virtual functions made", with_gpus,
        [](PlanWorld& w) { return plan_make_vfs(gpu_facts_of(w.host), ledger_of(w.host), "0000:42:00.0", 2); }},
       {"virtual functions removed", with_vfs,
        [](PlanWorld& w) { return plan_remove_vfs(gpu_facts_of(w.host), ledger_of(w.host), "0000:42:00.0"); }},
+      {"GPU shared, mediated device made", with_mdev_type, make_mdev},
+      {"GPU shared, mediated device removed",
+       [with_mdev_type, make_mdev](PlanWorld& world) {
+         with_mdev_type(world);
+         world.run(make_mdev(world));
+         world.host.reset();
+       },
+       [mdev](PlanWorld&) {
+         return Plan{"remove mediated devices of a", {"a"}, {Commit{}, RemoveMdev{mdev}}};
+       }},
+      {"stop with a GPU", with_plugged,
+       [](PlanWorld& w) {
+         return Plan{"stop a", {"a"}, {Commit{}, PowerOff{"a", w.uuid("a")}}};
+       }},
       {"start with a GPU", with_lease,
        [](PlanWorld& w) {
          std::string xml = w.hypervisor.domain_xml(w.uuid("a"), true);
@@ -123,13 +154,19 @@ std::vector<Scenario> scenarios() {
          return plan_snapshot(std::move(input));
        },
        [](PlanWorld& w) { w.hypervisor.attach_device(w.uuid("a"), plugged_gpu()); }},
-      {"create of three", [](PlanWorld&) {}, [](PlanWorld& w) { return w.plan_new({"a", "b", "c"}); }},
+      {"create of three", [](PlanWorld&) {},
+       [](PlanWorld& w) {
+         return w.plan_new({"a", "b", "c"});
+       }},
       {"snapshot, stopped", one_vm, [](PlanWorld& w) { return w.plan_snap("a", "s1"); }},
       {"snapshot, running and frozen", running(one_vm), [](PlanWorld& w) { return w.plan_snap("a", "s1", true); }},
       {"snapshot, running and not frozen", running(one_vm), [](PlanWorld& w) { return w.plan_snap("a", "s1"); }},
       {"move before a clone, stopped", one_vm, [](PlanWorld& w) { return w.plan_moved("a").plan; }},
       {"move before a clone, running", running(one_vm), [](PlanWorld& w) { return w.plan_moved("a", true).plan; }},
-      {"clone of a snapshot, twice", with_history, [](PlanWorld& w) { return w.plan_cloned("a", "s1", {"b", "c"}); }},
+      {"clone of a snapshot, twice", with_history,
+       [](PlanWorld& w) {
+         return w.plan_cloned("a", "s1", {"b", "c"});
+       }},
       {"full clone", with_history, [](PlanWorld& w) { return w.plan_cloned("a", "s1", {"b"}, true); }},
       {"revert, stopped", with_history, [](PlanWorld& w) { return w.plan_back("a", "s1").plan; }},
       {"revert, running", running(with_history), [](PlanWorld& w) { return w.plan_back("a", "s1").plan; }},
@@ -184,6 +221,26 @@ std::vector<Scenario> scenarios() {
   };
 }
 
+/// How many faults each verb was given; those of GPUs one by one, for they are tried on no real GPU.
+class Figures {
+ public:
+  explicit Figures(const char* what) : what_(what) {}
+  ~Figures() {
+    std::size_t all = 0;
+    for (const auto& [name, count] : counts_) {
+      if (name.find("GPU") != std::string::npos || name.find("virtual function") != std::string::npos)
+        std::cout << "step sweep: " << name << ": " << count << " " << what_ << "\n";
+      all += count;
+    }
+    std::cout << "step sweep: " << counts_.size() << " verbs: " << all << " " << what_ << "\n";
+  }
+  void count(const Scenario& scenario) { ++counts_[scenario.name]; }
+
+ private:
+  const char* what_;
+  std::map<std::string, std::size_t> counts_;
+};
+
 /// Lines of the tree that only one of two worlds has: what a failed comparison is about.
 std::string difference(const FakeHost& a, const FakeHost& b) {
   std::istringstream left(a.tree());
@@ -219,7 +276,7 @@ Worlds worlds_of(const Scenario& scenario) {
 
 TEST_CASE("a plan of which any effect fails leaves the start, or names what is left and is finished by the next command",
           "[sweep]") {
-  std::size_t faults = 0;
+  Figures figures("failures injected");
   for (const Scenario& scenario : scenarios()) {
     const Worlds worlds = worlds_of(scenario);
     REQUIRE(worlds.effects > 1);
@@ -247,14 +304,13 @@ TEST_CASE("a plan of which any effect fails leaves the start, or names what is l
         INFO(difference(worlds.finish.host, world.host));
         CHECK(is_whole);
       }
-      ++faults;
+      figures.count(scenario);
     }
   }
-  std::cout << "step sweep: " << faults << " failures injected\n";
 }
 
 TEST_CASE("a process that dies before or after any effect leaves what the next command makes whole", "[sweep]") {
-  std::size_t deaths = 0;
+  Figures figures("deaths survived");
   for (const Scenario& scenario : scenarios()) {
     const Worlds worlds = worlds_of(scenario);
     for (std::size_t k = 1; k <= worlds.effects; ++k) {
@@ -275,15 +331,14 @@ TEST_CASE("a process that dies before or after any effect leaves what the next c
         const bool is_whole = world.host == worlds.finish.host || world.host == worlds.start.host;
         INFO(difference(worlds.finish.host, world.host));
         CHECK(is_whole);
-        ++deaths;
+        figures.count(scenario);
       }
     }
   }
-  std::cout << "step sweep: " << deaths << " deaths survived\n";
 }
 
 TEST_CASE("recovery that dies itself is taken up by the one after it", "[sweep]") {
-  std::size_t deaths = 0;
+  Figures figures("deaths in recovery survived");
   for (const Scenario& scenario : scenarios()) {
     const Worlds worlds = worlds_of(scenario);
     for (std::size_t k = 2; k <= worlds.effects; k += 3) {
@@ -308,9 +363,8 @@ TEST_CASE("recovery that dies itself is taken up by the one after it", "[sweep]"
         const bool is_whole = world.host == worlds.finish.host || world.host == worlds.start.host;
         CHECK(is_whole);
         if (!died) break;
-        ++deaths;
+        figures.count(scenario);
       }
     }
   }
-  std::cout << "step sweep: " << deaths << " deaths in recovery survived\n";
 }
