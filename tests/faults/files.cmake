@@ -1,8 +1,9 @@
 set(faults_files
+  faults/disk_model.cpp
   faults/kill_test.cpp
-  faults/power_test.cpp
   faults/scenarios.cpp
   faults/sweep.cpp
+  faults/sync_order.cpp
   faults/tracer.cpp
   faults/world.cpp
 )

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <functional>
 #include <iostream>
+#include <map>
 
 #include <poll.h>
 #include <sys/syscall.h>
@@ -13,17 +14,35 @@
 #include <fmt/format.h>
 
 #include "faults/sweep.hpp"
+#include "faults/sync_order.hpp"
 #include "support/catch.hpp"
 
 using namespace vmgraft;
 
 namespace {
 
+/// What the run ends with: the figures of each kind, and of all.
 struct Totals {
-  std::size_t faults = 0;
-  std::size_t right = 0;
+  struct Count {
+    std::size_t faults = 0;
+    std::size_t right = 0;
+  };
+  std::map<std::string, Count> kinds;
+  Count all;
+
+  void add(const std::string& kind, const SweepResult& result) {
+    for (Count* count : {&kinds[kind], &all}) {
+      count->faults += result.faults;
+      count->right += result.right;
+    }
+  }
   ~Totals() {
-    if (faults != 0) std::cout << fmt::format("{} faults injected, {} ended right, {} wrong\n", faults, right, faults - right);
+    const auto tell = [](const std::string& kind, const Count& count) {
+      std::cout << fmt::format("{:<16} {:>5} faults injected, {:>5} ended right, {} wrong\n", kind, count.faults,
+                               count.right, count.faults - count.right);
+    };
+    for (const auto& [kind, count] : kinds) tell(kind, count);
+    if (all.faults != 0) tell("all", all);
   }
 };
 
@@ -42,43 +61,97 @@ std::size_t number(const char* name, std::size_t otherwise) {
   return value == nullptr ? otherwise : static_cast<std::size_t>(std::strtoull(value, nullptr, 10));
 }
 
-/// What of a verb's points is tried in a short run: every `step`-th, beginning elsewhere from day to day.
-std::size_t step_of(const FaultScenario& scenario, std::size_t divisor) {
-  if (is_whole()) return 1;
-  return number("VMGRAFT_FAULTS_STEP", scenario.has_qemu ? 4 * divisor : divisor);
-}
-
 using Sweeping = std::function<SweepResult(FaultSweep&, std::size_t step, std::size_t offset)>;
 
-void sweep_all(const char* kind_name, FaultWorld& world, const Sweeping& act, std::size_t divisor,
-               const std::function<bool(const FaultScenario&)>& concerns) {
-  const char* only = std::getenv("VMGRAFT_FAULTS_VERB");
-  for (const FaultScenario& scenario : fault_scenarios()) {
-    if ((only != nullptr && scenario.name != only) || !concerns(scenario)) continue;
-    FaultSweep sweep(world, scenario);
-    const std::size_t step = step_of(scenario, divisor);
-    const std::size_t offset = number("VMGRAFT_FAULTS_OFFSET", 0) % step;
-    const SweepResult result = act(sweep, step, offset);
-    totals().faults += result.faults;
-    totals().right += result.right;
-    std::cout << fmt::format("{:<14} {:<26} {:>4} points, every {}{}: {:>4} faults, {:>4} right ({} as before), {} wrong{}\n", kind_name,
-                             scenario.name, result.points, step, step == 1 ? "" : fmt::format(" from {}", 1 + offset), result.faults,
-                             result.right, result.undone, result.wrong.size(),
-                             result.worst_seconds == 0 ? "" : fmt::format(", at most {:.2f} s", result.worst_seconds))
-              << std::flush;
-    for (const std::string& wrong : result.wrong) {
-      std::cout << "WRONG: " << wrong << std::endl;
-      CHECK(wrong.empty());
-    }
+/// A kind of fault. \p every: of a verb's points, which are tried when not all are; a quarter of them where a VM runs.
+struct Kind {
+  const char* name;
+  std::size_t every;
+  Sweeping act;
+};
+
+Kind at_calls(const char* name, Fault::Kind kind, int error, std::size_t every) {
+  return {name, every, [=](FaultSweep& sweep, std::size_t step, std::size_t offset) {
+            return sweep.sweep(kind, error, step, offset);
+          }};
+}
+
+Kind outage(const char* name, DiskModel::Loss loss, std::size_t every) {
+  return {name, every,
+          [=](FaultSweep& sweep, std::size_t step, std::size_t offset) { return sweep.sweep(loss, step, offset); }};
+}
+
+std::vector<FaultScenario> scenarios() {
+  std::vector<FaultScenario> chosen = fault_scenarios();
+  if (const char* only = std::getenv("VMGRAFT_FAULTS_VERB"))
+    std::erase_if(chosen, [&](const FaultScenario& scenario) { return scenario.name != only; });
+  REQUIRE_FALSE(chosen.empty());
+  return chosen;
+}
+
+/// Of a short run the points begin elsewhere from day to day.
+void sweep_one(const Kind& kind, FaultSweep& sweep, const FaultScenario& scenario) {
+  const std::size_t every = scenario.has_qemu ? 4 * kind.every : kind.every;
+  const std::size_t step = number("VMGRAFT_FAULTS_STEP", is_whole() ? 1 : every);
+  const std::size_t offset = number("VMGRAFT_FAULTS_OFFSET", 0) % step;
+  const SweepResult result = kind.act(sweep, step, offset);
+  totals().add(kind.name, result);
+  std::cout << fmt::format(
+                   "{:<16} {:<26} {:>4} points, every {}{}: {:>4} faults, {:>4} right ({} as before), {} wrong{}\n",
+                   kind.name, scenario.name, result.points, step, step == 1 ? "" : fmt::format(" from {}", 1 + offset),
+                   result.faults, result.right, result.undone, result.wrong.size(),
+                   result.worst_seconds == 0 ? "" : fmt::format(", at most {:.2f} s", result.worst_seconds))
+            << std::flush;
+  for (const std::string& wrong : result.wrong) {
+    std::cout << "WRONG: " << wrong << std::endl;
+    CHECK(wrong.empty());
   }
 }
 
-void sweep_all(const char* kind_name, Fault::Kind kind, int error, std::size_t divisor) {
+void sweep_all(const Kind& kind, FaultWorld& world, const std::function<bool(const FaultScenario&)>& concerns) {
+  for (const FaultScenario& scenario : scenarios()) {
+    if (!concerns(scenario)) continue;
+    FaultSweep sweep(world, scenario);
+    sweep_one(kind, sweep, scenario);
+  }
+}
+
+void sweep_all(const Kind& kind) {
   FaultWorld world;
-  const auto before = totals().faults;
-  sweep_all(kind_name, world, [&](FaultSweep& sweep, std::size_t step, std::size_t offset) { return sweep.sweep(kind, error, step, offset); },
-            divisor, [](const FaultScenario&) { return true; });
-  CHECK(totals().faults > before);
+  const auto before = totals().all.faults;
+  sweep_all(kind, world, [](const FaultScenario&) { return true; });
+  CHECK(totals().all.faults > before);
+}
+
+Kind killed() {
+  return at_calls("kill before", Fault::Kind::kill_before, 0, 9);
+}
+Kind killed_after() {
+  return at_calls("kill after", Fault::Kind::kill_after, 0, 20);
+}
+Kind interrupted() {
+  return at_calls("SIGINT", Fault::Kind::interrupt, 0, 15);
+}
+Kind full_once() {
+  return at_calls("ENOSPC once", Fault::Kind::fail, ENOSPC, 27);
+}
+Kind failing_once() {
+  return at_calls("EIO once", Fault::Kind::fail, EIO, 27);
+}
+Kind read_only_once() {
+  return at_calls("EROFS once", Fault::Kind::fail, EROFS, 27);
+}
+Kind full_from() {
+  return at_calls("ENOSPC from", Fault::Kind::fail_from, ENOSPC, 27);
+}
+Kind read_only_from() {
+  return at_calls("EROFS from", Fault::Kind::fail_from, EROFS, 27);
+}
+Kind without_names() {
+  return outage("power, all", DiskModel::Loss::everything, 27);
+}
+Kind without_content() {
+  return outage("power, content", DiskModel::Loss::content, 27);
 }
 
 pid_t libvirtd() {
@@ -90,36 +163,71 @@ pid_t libvirtd() {
 
 }  // namespace
 
+// Each world is made once for all kinds: that takes as long as a dozen faults.
+TEST_CASE(
+    "a verb ends all or nothing: killed, interrupted, without power, and where all is asked for with a failing disk",
+    "[each]") {
+  std::vector<Kind> kinds{killed(), interrupted(), without_names(), without_content()};
+  if (is_whole())
+    kinds.insert(kinds.end(),
+                 {killed_after(), full_once(), failing_once(), read_only_once(), full_from(), read_only_from()});
+  FaultWorld world;
+  SyncOrder order;
+  for (const FaultScenario& scenario : scenarios()) {
+    FaultSweep sweep(world, scenario);
+    order.check(scenario.name, sweep.calls());
+    for (const Kind& kind : kinds) sweep_one(kind, sweep, scenario);
+  }
+}
+
 TEST_CASE("killed before any call that changes something, a verb is finished or undone by the next command", "[kill]") {
-  sweep_all("kill before", Fault::Kind::kill_before, 0, 9);
+  sweep_all(killed());
 }
 
 TEST_CASE("killed after any call that changes something, a verb is finished or undone by the next command", "[kill-after]") {
-  sweep_all("kill after", Fault::Kind::kill_after, 0, 20);
+  sweep_all(killed_after());
 }
 
 TEST_CASE("a verb to which the disk is full at one call changes nothing or is finished", "[errno]") {
-  sweep_all("ENOSPC once", Fault::Kind::fail, ENOSPC, 27);
+  sweep_all(full_once());
 }
 
 TEST_CASE("a verb to which the disk fails at one call changes nothing or is finished", "[errno]") {
-  sweep_all("EIO once", Fault::Kind::fail, EIO, 27);
+  sweep_all(failing_once());
 }
 
 TEST_CASE("a verb to which the file system is read-only at one call changes nothing or is finished", "[errno]") {
-  sweep_all("EROFS once", Fault::Kind::fail, EROFS, 27);
+  sweep_all(read_only_once());
 }
 
 TEST_CASE("a verb that fills the disk is finished or undone, at the latest when there is room again", "[errno]") {
-  sweep_all("ENOSPC from", Fault::Kind::fail_from, ENOSPC, 27);
+  sweep_all(full_from());
 }
 
 TEST_CASE("a verb under which the file system turns read-only is finished or undone when it is writable again", "[errno]") {
-  sweep_all("EROFS from", Fault::Kind::fail_from, EROFS, 27);
+  sweep_all(read_only_from());
 }
 
 TEST_CASE("Ctrl-C at any point undoes what is under way", "[interrupt]") {
-  sweep_all("SIGINT", Fault::Kind::interrupt, 0, 15);
+  sweep_all(interrupted());
+}
+
+TEST_CASE("power that goes takes all that was not synced, and the next command finishes or undoes the verb",
+          "[power]") {
+  sweep_all(without_names());
+}
+
+TEST_CASE(
+    "power that goes takes what files hold that were not synced, and the next command finishes or undoes the verb",
+    "[power]") {
+  sweep_all(without_content());
+}
+
+TEST_CASE("every file is synced before it is renamed, its folder afterwards, and nothing is unsynced when a verb ends",
+          "[power]") {
+  FaultWorld world;
+  SyncOrder order;
+  for (const FaultScenario& scenario : scenarios()) order.check(scenario.name, FaultSweep(world, scenario).calls());
 }
 
 TEST_CASE("libvirtd that is killed in the middle of a verb and started again loses nothing", "[libvirtd]") {
@@ -143,8 +251,11 @@ TEST_CASE("libvirtd that is killed in the middle of a verb and started again los
     REQUIRE(world.program({"libvirtd", "-d"}).exit_code == 0);  // its parent ends when its socket is there
     world.reconnect();
   };
-  sweep_all("libvirtd killed", world, [&](FaultSweep& sweep, std::size_t step, std::size_t offset) { return sweep.sweep(death, step, offset); },
-            50, [](const FaultScenario& scenario) { return scenario.name != "image import" && scenario.name != "image delete"; });
+  sweep_all({"libvirtd killed", 50,
+             [&](FaultSweep& sweep, std::size_t step, std::size_t offset) { return sweep.sweep(death, step, offset); }},
+            world, [](const FaultScenario& scenario) {
+              return scenario.name != "image import" && scenario.name != "image delete";
+            });
 }
 
 TEST_CASE("a QEMU that is killed in the middle of a verb leaves a VM that is off, and nothing else", "[qemu-killed]") {
@@ -154,6 +265,7 @@ TEST_CASE("a QEMU that is killed in the middle of a verb leaves a VM that is off
     for (const pid_t pid : world.qemus()) ::kill(pid, SIGKILL);
   };
   death.takes_vms_along = true;
-  sweep_all("QEMU killed", world, [&](FaultSweep& sweep, std::size_t step, std::size_t offset) { return sweep.sweep(death, step, offset); }, 10,
-            [](const FaultScenario& scenario) { return scenario.has_qemu; });
+  sweep_all({"QEMU killed", 10,
+             [&](FaultSweep& sweep, std::size_t step, std::size_t offset) { return sweep.sweep(death, step, offset); }},
+            world, [](const FaultScenario& scenario) { return scenario.has_qemu; });
 }

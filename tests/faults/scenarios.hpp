@@ -19,6 +19,7 @@ struct FaultScenario {
   /// of which the first is done. Empty: there is none.
   std::function<void(FaultWorld&)> halfway = {};
   bool has_copies = false;  ///< qemu-img copies in no particular order: no two copies are the same file
+  bool has_garbage = false;  ///< it begins with what nothing needs, and takes that away piece by piece
 };
 
 [[nodiscard]] std::vector<FaultScenario> fault_scenarios();

@@ -12,7 +12,12 @@
 namespace vmgraft {
 namespace {
 
-bool kills(Fault::Kind kind) { return kind == Fault::Kind::kill_before || kind == Fault::Kind::kill_after; }
+bool kills(Fault::Kind kind) {
+  return kind == Fault::Kind::kill_before || kind == Fault::Kind::kill_after || kind == Fault::Kind::power_off;
+}
+
+/// Of the ends of a scenario, every which one gc is asked about; and it is asked about each state once.
+constexpr std::size_t kGarbageTurns = 4;
 
 std::size_t recovery_lines(const std::string& err) {
   std::istringstream lines(err);
@@ -48,11 +53,16 @@ FaultSweep::FaultSweep(FaultWorld& world, const FaultScenario& scenario)
   scenario_.prepare(world_);
   world_.keep();
   start_ = world_.state();
+  start_journals_ = world_.journals();
+  if (scenario_.has_garbage)
+    for (const std::string& flaw : world_.flaws()) start_flaws_.insert(masked(flaw));
   Traced whole = tracer_.run(world_.command(scenario_.verb(world_)), {});
   if (whole.exit_code != 0) throw std::runtime_error(scenario_.name + " fails by itself: " + whole.err);
   finish_ = world_.state();
   if (const auto flaws = world_.flaws(); !flaws.empty())
     throw std::runtime_error(fmt::format("{} has flaws by itself: {}", scenario_.name, fmt::join(flaws, "; ")));
+  if (const auto garbage = world_.garbage(); !garbage.empty())
+    throw std::runtime_error(fmt::format("{} leaves garbage by itself: {}", scenario_.name, fmt::join(garbage, "; ")));
   points_ = whole.counted;
   calls_ = std::move(whole.calls);
   world_.restore();
@@ -66,26 +76,44 @@ FaultSweep::FaultSweep(FaultWorld& world, const FaultScenario& scenario)
 }
 
 SweepResult FaultSweep::sweep(Fault::Kind kind, int error, std::size_t step, std::size_t offset) {
-  return sweep(Fault{kind, 0, error}, step, offset);
+  return sweep(Fault{kind, 0, error}, step, offset, {});
 }
 
 SweepResult FaultSweep::sweep(const Death& death, std::size_t step, std::size_t offset) {
   death_ = &death;
-  SweepResult result = sweep(Fault{Fault::Kind::act, 0, 0, death.die}, step, offset);
+  SweepResult result = sweep(Fault{Fault::Kind::act, 0, 0, death.die}, step, offset, [&](const Traced&) {
+    if (death.come_back) death.come_back();
+  });
   death_ = nullptr;
   return result;
 }
 
-SweepResult FaultSweep::sweep(Fault fault, std::size_t step, std::size_t offset) {
+SweepResult FaultSweep::sweep(DiskModel::Loss loss, std::size_t step, std::size_t offset) {
+  Death outage;
+  outage.takes_vms_along = true;
+  outage.is_told = true;
+  death_ = &outage;
+  SweepResult result = sweep(Fault{Fault::Kind::power_off}, step, offset, [&](const Traced& traced) {
+    DiskModel disk(world_.kept(), world_.store());
+    for (const Call& call : traced.calls) disk.see(call);
+    world_.power_off();
+    disk.lose_power(loss);
+  });
+  death_ = nullptr;
+  return result;
+}
+
+SweepResult FaultSweep::sweep(Fault fault, std::size_t step, std::size_t offset, const Aftermath& aftermath) {
   SweepResult result;
   result.points = points_;
-  for (std::size_t at = 1 + offset % step; at <= points_; at += step) {
+  const bool is_outage = fault.kind == Fault::Kind::power_off;
+  for (std::size_t at = 1 + offset % step; at <= points_ + (is_outage ? 1 : 0); at += step) {
     if (!is_at_start_) world_.restore();
     is_at_start_ = false;
     fault.at = at;
-    const Traced traced = tracer_.run(world_.command(scenario_.verb(world_)), fault);
-    if (death_ != nullptr && death_->come_back) death_->come_back();
-    if (!traced.hit) {  // not a call on a file; or the run was a call shorter
+    const Traced traced = tracer_.run(world_.command(scenario_.verb(world_)), fault, is_outage);
+    if (aftermath) aftermath(traced);
+    if (!traced.hit && !is_outage) {  // not a call on a file; or the run was a call shorter
       is_at_start_ = world_.state() == start_;
       continue;
     }
@@ -95,9 +123,12 @@ SweepResult FaultSweep::sweep(Fault fault, std::size_t step, std::size_t offset)
       ++result.right;
       continue;
     }
-    const auto call = std::find_if(traced.calls.begin(), traced.calls.end(),
-                                   [n = std::size_t{0}, at](const Call& each) mutable { return !each.by_child && ++n == at; });
-    const std::string where = call == traced.calls.end() ? "?" : call->name + " " + masked(call->path) + " " + masked(call->to);
+    std::string where = "the end";
+    if (at <= traced.calls.size()) {
+      const Call& call = traced.calls[at - 1];
+      where = call.name + " " + masked(call.path) + " " + masked(call.to) +
+              (call.by_child ? " by a program that it runs" : "");
+    }
     result.wrong.push_back(fmt::format("{}: point {} ({}), exit {}: {}", scenario_.name, at, where, traced.exit_code, wrong));
     is_at_start_ = false;
   }
@@ -105,12 +136,14 @@ SweepResult FaultSweep::sweep(Fault fault, std::size_t step, std::size_t offset)
 }
 
 std::string FaultSweep::judge(const Fault& fault, const Traced& traced, std::size_t turn, SweepResult& result) {
-  if (kills(fault.kind) && traced.exit_code != 128 + SIGKILL) return fmt::format("it was not killed: {}", traced.err);
+  if (kills(fault.kind) && traced.hit && traced.exit_code != 128 + SIGKILL)
+    return fmt::format("it was not killed: {}", traced.err);
   const std::size_t journals = world_.journals();
-  if (!kills(fault.kind) && fault.kind != Fault::Kind::fail_from && death_ == nullptr && journals != 0 && traced.err.find("left over") == std::string::npos)
+  if (!kills(fault.kind) && fault.kind != Fault::Kind::fail_from && death_ == nullptr && journals > start_journals_ &&
+      traced.err.find("left over") == std::string::npos)
     return fmt::format("a journal stayed, and no word of it: {}", traced.err);
   if (std::string wrong = check_recovery(fault, traced, turn, journals); !wrong.empty()) return wrong;
-  return check_end(fault, traced, result);
+  return check_end(fault, traced, turn, result);
 }
 
 bool FaultSweep::is(const std::string& state, const std::string& wanted) const {
@@ -138,26 +171,50 @@ std::string FaultSweep::check_recovery(const Fault& fault, const Traced& traced,
   const std::size_t lines = recovery_lines(result.err);
   const std::size_t wanted = journals == 0 ? 0 : 1;
   // Who is told of what is left says it himself; and a dead libvirt may have left nothing to be undone.
-  if (death_ == nullptr && lines != wanted) return fmt::format("{} lines of recovery, not {}: {}", lines, wanted, result.err);
+  const bool is_told = death_ == nullptr || death_->is_told;
+  const bool fits = scenario_.has_garbage ? lines >= wanted && lines <= journals : lines == wanted;
+  if (is_told && !fits) return fmt::format("{} lines of recovery, not {}: {}", lines, wanted, result.err);
   static_cast<void>(fault);
   static_cast<void>(traced);
   return {};
 }
 
-std::string FaultSweep::check_end(const Fault& fault, const Traced& traced, SweepResult& result) {
+std::string FaultSweep::check_garbage(const std::string& state, std::size_t turn) {
+  if (!swept_.insert(state).second && turn % kGarbageTurns != 0) return {};
+  const std::vector<std::string> garbage = world_.garbage();
+  return garbage.empty() ? std::string() : fmt::format("gc finds {}", fmt::join(garbage, "; "));
+}
+
+std::string FaultSweep::check_cleaned(const std::string& state) {
+  for (const std::string& flaw : world_.flaws())
+    if (!start_flaws_.contains(masked(flaw))) return flaw;
+  if (state == finish_) return check_garbage(state, 0);
+  is_at_start_ = false;
+  const CommandResult again = world_.run(scenario_.verb(world_));
+  if (again.exit_code != 0) return fmt::format("the next one ends with {}: {}", again.exit_code, again.err);
+  if (const std::string now = world_.state(); now != finish_)
+    return fmt::format("the next one does not take what is left: {}", difference(finish_, now));
+  if (const auto flaws = world_.flaws(); !flaws.empty())
+    return fmt::format("after the next one: {}", fmt::join(flaws, "; "));
+  return {};
+}
+
+std::string FaultSweep::check_end(const Fault& fault, const Traced& traced, std::size_t turn, SweepResult& result) {
   const std::string state = world_.state();
   is_at_start_ = state == start_;
   if (is_at_start_) ++result.undone;
+  if (fault.kind == Fault::Kind::interrupt) result.worst_seconds = std::max(result.worst_seconds, traced.after_signal);
+  if (scenario_.has_garbage) return check_cleaned(state);
   if (const auto flaws = world_.flaws(); !flaws.empty()) return fmt::format("{}", fmt::join(flaws, "; "));
   if (!is(state, start_) && !is(state, finish_) && !is(state, halfway_))
     return fmt::format("neither as before nor done; to before: {}; to done: {}", difference(start_, state), difference(finish_, state));
   if (fault.kind == Fault::Kind::interrupt) {
-    result.worst_seconds = std::max(result.worst_seconds, traced.after_signal);
     if (traced.exit_code != 0 && traced.exit_code != 130) return fmt::format("exit {}: {}", traced.exit_code, traced.err);
     // What lies halfway is an operation of its own: that one was done, the next was undone.
     if (traced.exit_code == 130 && state != start_ && !is(state, halfway_)) return fmt::format("interrupted, and yet done: {}", traced.err);
   }
   if (traced.exit_code == 0 && !is(state, finish_)) return fmt::format("it said that it was done, and it is not: {}", traced.out);
+  if (std::string wrong = check_garbage(state, turn); !wrong.empty()) return wrong;
   if (deletable_.insert(state).second) {
     is_at_start_ = false;
     if (const auto left = world_.delete_all(); !left.empty()) return fmt::format("{}", fmt::join(left, "; "));

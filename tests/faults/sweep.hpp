@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "faults/disk_model.hpp"
 #include "faults/scenarios.hpp"
 
 namespace vmgraft {
@@ -24,6 +25,7 @@ struct Death {
   std::function<void()> die;
   std::function<void()> come_back = {};
   bool takes_vms_along = false;  ///< a VM that ran may be off afterwards
+  bool is_told = false;          ///< every journal that it leaves is told by the next command
 };
 
 /// Drives one verb: prepares its world once, knows how it begins and ends when nothing goes wrong.
@@ -36,14 +38,21 @@ class FaultSweep {
   /// \param kind, error  as in Fault. \param step, offset  every step-th point, from offset on.
   SweepResult sweep(Fault::Kind kind, int error, std::size_t step, std::size_t offset);
   SweepResult sweep(const Death& death, std::size_t step, std::size_t offset);
+  /// Power goes at each point, and when the verb has ended: what was not synced is lost, no VM runs any more.
+  SweepResult sweep(DiskModel::Loss loss, std::size_t step, std::size_t offset);
 
  private:
-  SweepResult sweep(Fault fault, std::size_t step, std::size_t offset);
+  /// What comes between the fault and the next command.
+  using Aftermath = std::function<void(const Traced&)>;
+  SweepResult sweep(Fault fault, std::size_t step, std::size_t offset, const Aftermath& aftermath);
   /// Whether a state is that, as far as the fault lets it be.
   [[nodiscard]] bool is(const std::string& state, const std::string& wanted) const;
   std::string judge(const Fault& fault, const Traced& traced, std::size_t turn, SweepResult& result);
   [[nodiscard]] std::string check_recovery(const Fault& fault, const Traced& traced, std::size_t turn, std::size_t journals);
-  [[nodiscard]] std::string check_end(const Fault& fault, const Traced& traced, SweepResult& result);
+  [[nodiscard]] std::string check_end(const Fault& fault, const Traced& traced, std::size_t turn, SweepResult& result);
+  /// The same for a verb that takes garbage away one thing after the other: what is left of it, the next one takes.
+  [[nodiscard]] std::string check_cleaned(const std::string& state);
+  [[nodiscard]] std::string check_garbage(const std::string& state, std::size_t turn);
 
   FaultWorld& world_;
   const FaultScenario& scenario_;
@@ -55,6 +64,9 @@ class FaultSweep {
   std::vector<Call> calls_;
   std::set<std::string> deletable_;  ///< states from which everything was deleted, and nothing stayed
   bool is_at_start_ = true;
+  std::set<std::string> start_flaws_;  ///< of a scenario with garbage
+  std::size_t start_journals_ = 0;
+  std::set<std::string> swept_;  ///< states in which gc was asked, and found nothing
   const Death* death_ = nullptr;
 };
 

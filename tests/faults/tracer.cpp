@@ -13,6 +13,7 @@
 #include <fstream>
 #include <map>
 #include <set>
+#include <sstream>
 #include <stdexcept>
 
 #include <fcntl.h>
@@ -30,6 +31,8 @@
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <fmt/format.h>
 
 namespace vmgraft {
 namespace {
@@ -259,7 +262,7 @@ class Session {
       const pid_t tid = ::waitpid(-1, &status, __WALL);
       if (tid < 0 && errno == EINTR) {
         has_timed_out = true;
-        for (const auto& [id, group] : group_) ::kill(group, SIGKILL);
+        kill_all();
         continue;
       }
       if (tid < 0) break;
@@ -282,6 +285,7 @@ class Session {
     if (!WIFSTOPPED(status)) return;
     const bool is_new = !group_.contains(tid);
     if (is_new) group_[tid] = group_of(tid);
+    if (is_off_) ::kill(group_[tid], SIGKILL);  // begun just before
     const int signal = WSTOPSIG(status);
     const int event = status >> 16;
     if (event == PTRACE_EVENT_SECCOMP) return on_call(tid);
@@ -300,7 +304,9 @@ class Session {
     call.by_child = group_[tid] != main_;
     begin(call);
     const Fault::Kind kind = due(call);
+    traced_.calls.back().is_done = true;
     if (kind == Fault::Kind::kill_before || kind == Fault::Kind::kill_after) return kill_main();
+    if (kind == Fault::Kind::power_off) return kill_all();
     if (kind == Fault::Kind::interrupt) interrupt();
     if (kind == Fault::Kind::act) fault_.act();
     go_on(tid);
@@ -316,12 +322,15 @@ class Session {
     begin(call);
     switch (due(call)) {
       case Fault::Kind::kill_before: return kill_main();
+      case Fault::Kind::power_off:
+        return kill_all();
       case Fault::Kind::fail:
       case Fault::Kind::fail_from:
         regs.orig_rax = static_cast<unsigned long long>(-1);
         regs.rax = static_cast<unsigned long long>(-static_cast<long long>(fault_.error));
         ::ptrace(PTRACE_SETREGS, tid, 0, &regs);
         traced_.calls.back().result = -fault_.error;
+        traced_.calls.back().is_done = true;
         return go_on(tid);
       case Fault::Kind::interrupt: interrupt(); break;
       case Fault::Kind::act: fault_.act(); break;
@@ -338,6 +347,7 @@ class Session {
       user_regs_struct regs{};
       ::ptrace(PTRACE_GETREGS, tid, 0, &regs);
       traced_.calls[at->second].result = static_cast<std::int64_t>(regs.rax);
+      traced_.calls[at->second].is_done = true;
       leaving_.erase(at);
       if (kill_at_return_ == tid) return kill_main();
     }
@@ -346,13 +356,13 @@ class Session {
 
   void begin(Call& call) {
     call.after_signal = signalled_.has_value();
-    if (!call.by_child) ++traced_.counted;
+    ++traced_.counted;
     traced_.calls.push_back(call);
   }
 
   /// What is to be done at the call that has just begun.
   Fault::Kind due(const Call& call) {
-    if (call.by_child || fault_.kind == Fault::Kind::none) return Fault::Kind::none;
+    if (fault_.kind == Fault::Kind::none) return Fault::Kind::none;
     const bool is_here = traced_.counted == fault_.at;
     if (fault_.kind == Fault::Kind::fail_from && traced_.counted >= fault_.at) {
       const bool fails = call.is_file && (fault_.error == EROFS ? !is_sync(call.name) : needs_room(call.name));
@@ -365,7 +375,13 @@ class Session {
     return fault_.kind;
   }
 
+  /// What it runs is to end with it.
   void kill_main() { ::kill(main_, SIGKILL); }
+
+  void kill_all() {
+    is_off_ = true;
+    for (const auto& [id, group] : group_) ::kill(group, SIGKILL);
+  }
 
   void interrupt() {
     signalled_ = Clock::now();
@@ -428,9 +444,23 @@ class Session {
       default: break;
     }
     if (call.name.starts_with("open")) call.existed = ::access(call.path.c_str(), F_OK) == 0;
-    if (with_data_ && (shape.number == SYS_write || shape.number == SYS_pwrite64))
-      call.data = read_memory(tid, arguments[1], call.length);
+    if (with_data_ && is_sync(call.name)) add_content(tid, fd, call);
     return true;
+  }
+
+  /// What a sync makes last, as it is before it.
+  static void add_content(pid_t tid, std::int64_t fd, Call& call) {
+    const std::string file = fmt::format("/proc/{}/fd/{}", tid, fd);
+    struct stat facts {};
+    if (::stat(file.c_str(), &facts) != 0) return;
+    call.mode = facts.st_mode & 07777U;
+    call.uid = facts.st_uid;
+    call.gid = facts.st_gid;
+    if (!S_ISREG(facts.st_mode)) return;
+    std::ifstream in(file, std::ios::binary);
+    std::ostringstream text;
+    text << in.rdbuf();
+    call.data = text.str();
   }
 
   const std::vector<std::string>& roots_;
@@ -440,6 +470,7 @@ class Session {
   std::map<pid_t, pid_t> group_;               ///< thread: its process
   std::map<pid_t, std::size_t> leaving_;       ///< thread: the call that it is in
   pid_t kill_at_return_ = -1;
+  bool is_off_ = false;
   std::optional<Clock::time_point> signalled_;
   Traced traced_;
 };

@@ -10,7 +10,8 @@
 
 namespace vmgraft {
 
-/// What is done to the traced program, at the n-th of its system calls that change something (from 1).
+/// What is done to the traced program, at the n-th system call that changes something (from 1), its own or of a program
+/// that it runs.
 struct Fault {
   enum class Kind {
     none,
@@ -19,7 +20,8 @@ struct Fault {
     fail,         ///< the call fails with `error`, and is not done; calls on files only
     fail_from,    ///< this one and all later ones that need room (or, with EROFS, that change anything)
     interrupt,    ///< SIGINT before the call is done
-    act           ///< `act` is called before the call is done: somebody else dies
+    act,          ///< `act` is called before the call is done: somebody else dies
+    power_off     ///< the program and all that it started are ended at once, instead of the call
   };
   Kind kind = Kind::none;
   std::size_t at = 0;
@@ -33,12 +35,15 @@ struct Call {
   std::string path;         ///< what it changes, absolute; "socket" for what is sent to libvirt
   std::string to;           ///< second path of rename and link
   bool is_file = false;     ///< can fail for a disk
-  bool by_child = false;    ///< of a program that it runs: recorded, not counted
+  bool by_child = false;    ///< of a program that it runs
+  bool is_done = false;     ///< it has come back
   bool after_signal = false;  ///< made after the SIGINT
   std::uint64_t offset = 0; ///< of a write
   std::uint64_t length = 0; ///< of a write or ftruncate
-  std::string data;         ///< of a write; only when recorded with data
-  std::uint64_t mode = 0;   ///< of chmod, open, mkdir
+  std::string data;         ///< of a file that is synced, all that it holds then; only when recorded with data
+  std::uint64_t mode = 0;   ///< of chmod, open, mkdir; with data, also of what is synced
+  unsigned uid = 0;         ///< with data: the owner of what is synced
+  unsigned gid = 0;
   std::uint64_t flags = 0;  ///< of open
   bool existed = false;     ///< open: the file was there
   std::int64_t result = 0;  ///< what it returned
@@ -49,7 +54,7 @@ struct Traced {
   bool hit = false;             ///< the fault was injected
   std::string out;
   std::string err;
-  std::size_t counted = 0;      ///< calls of the program itself that were counted
+  std::size_t counted = 0;      ///< calls, of which each can be the n-th
   std::vector<Call> calls;      ///< in their order
   double after_signal = 0;      ///< seconds from the SIGINT to the end
 };

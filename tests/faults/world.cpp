@@ -76,6 +76,19 @@ std::string masked(std::string text) {
   return text;
 }
 
+namespace {
+
+/// A file's content, masked. Of a disk only the header: names stand there, and the rest is the guest's.
+std::string masked_file(const fs::path& file) {
+  constexpr std::size_t kHeader = 4096;
+  std::string text = read_all(file);
+  if (file.extension() != ".qcow2" || text.size() <= kHeader) return masked(std::move(text));
+  text.replace(0, kHeader, masked(text.substr(0, kHeader)));
+  return text;
+}
+
+}  // namespace
+
 struct FaultWorld::Domains {
   virConnectPtr connection = nullptr;
 
@@ -202,8 +215,11 @@ void FaultWorld::keep() {
 
 void FaultWorld::restore() {
   drop_domains();
-  if (program({"rm", "-rf", store_}).exit_code != 0 || program({"cp", "-a", kept_, store_}).exit_code != 0)
-    throw std::runtime_error("the store cannot be put back");
+  for (const std::vector<std::string>& argv :
+       {std::vector<std::string>{"rm", "-rf", store_}, {"cp", "-a", kept_, store_}})
+    if (const CommandResult result = program(argv); result.exit_code != 0)
+      throw std::runtime_error("the store cannot be put back: " + argv.front() + " ends with " +
+                               std::to_string(result.exit_code) + ": " + result.err);
   for (const auto& [name, xml] : kept_domains_) {
     virDomainPtr domain = virDomainDefineXML(domains_->connection, xml.c_str());
     if (domain == nullptr) throw std::runtime_error("libvirt does not define " + name + " again");
@@ -213,12 +229,31 @@ void FaultWorld::restore() {
   }
 }
 
+std::string FaultWorld::read_text(const fs::path& file) const {
+  return read_all(file);
+}
+
 std::size_t FaultWorld::journals() const {
   std::size_t count = 0;
   std::error_code none;
   for (const auto& entry : fs::directory_iterator(store_ / "journal", none))
     if (entry.path().extension() == ".json" && !entry.path().filename().native().starts_with(".")) ++count;
   return count;
+}
+
+std::vector<std::string> FaultWorld::garbage() {
+  const CommandResult result = run({"--json", "gc", "--dry-run"});
+  if (result.exit_code != 0) return {"that it fails: " + result.err + result.out};
+  std::vector<std::string> found;
+  const auto record = nlohmann::json::parse(result.out);
+  for (const auto& [list, entries] : record.at("result").items())
+    if (entries.is_array())
+      for (const auto& entry : entries) found.push_back(list + ": " + entry.dump());
+  return found;
+}
+
+void FaultWorld::power_off() {
+  domains_->each(prefix_, [](virDomainPtr domain, const std::string&) { virDomainDestroy(domain); });
 }
 
 std::vector<pid_t> FaultWorld::qemus() const {
@@ -248,8 +283,10 @@ std::string FaultWorld::state() {
       const fs::path raw = work_ / "content.raw";
       static_cast<void>(program({"qemu-img", "convert", "-O", "raw", entry.path(), raw}));
       line << ' ' << sha256_text(read_all(raw)).substr(0, 16);
+    } else if (path.ends_with("/memory")) {
+      line << " memory";  // of a guest that runs: no two are the same
     } else if (entry.is_regular_file())
-      line << ' ' << facts.st_size << ' ' << sha256_text(masked(read_all(entry.path()))).substr(0, 16);
+      line << ' ' << facts.st_size << ' ' << sha256_text(masked_file(entry.path())).substr(0, 16);
     lines.push_back(line.str());
   }
   domains_->each(prefix_, [&](virDomainPtr domain, const std::string& name) {
@@ -322,14 +359,15 @@ std::vector<std::string> FaultWorld::flaws() {
       at = parents[at];
     }
   }
+  const bool is_running = !qemus().empty();
   for (const auto& [id, parent] : parents) {
     if (!reached.contains(id)) found.push_back("a layer that nothing reaches: " + id);
     const std::string file = layers / (id + ".qcow2");
     if (!fs::exists(file)) continue;
     if (!parent.empty() && read_all(file).substr(0, 4096).find(parent + ".qcow2") == std::string::npos)
       found.push_back("layer " + id + " does not stand on its parent");
-    const std::string digest = sha256_text(masked(read_all(file)));
-    if (!qemus().empty() || sound_layers_.contains(digest)) continue;
+    const std::string digest = sha256_text(masked_file(file));
+    if (is_running || sound_layers_.contains(digest)) continue;
     if (program({"qemu-img", "check", "-f", "qcow2", file}).exit_code == 0)
       sound_layers_.insert(digest);
     else

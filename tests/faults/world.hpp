@@ -45,10 +45,16 @@ class FaultWorld {
   /// Compare disks without a parent by what a guest reads.
   void set_copies_differ(bool differ) { copies_differ_ = differ; }
   [[nodiscard]] std::size_t journals() const;
+  [[nodiscard]] std::string read_text(const std::filesystem::path& file) const;
+  /// What `gc --dry-run` finds, an entry each.
+  [[nodiscard]] std::vector<std::string> garbage();
+  /// Every VM is off, at once.
+  void power_off();
   /// Delete every VM by vmgraft; what is left besides images is told.
   [[nodiscard]] std::vector<std::string> delete_all();
 
   [[nodiscard]] const std::filesystem::path& store() const { return store_; }
+  [[nodiscard]] const std::filesystem::path& kept() const { return kept_; }
   [[nodiscard]] const std::filesystem::path& work() const { return work_; }
   [[nodiscard]] std::string vm() const { return prefix_ + "a"; }
   [[nodiscard]] std::string other() const { return prefix_ + "b"; }

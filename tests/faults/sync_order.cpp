@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "faults/sync_order.hpp"
+
 #include <filesystem>
 #include <iostream>
 #include <map>
@@ -7,23 +9,28 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
-#include "faults/sweep.hpp"
 #include "support/catch.hpp"
 
-using namespace vmgraft;
-
+namespace vmgraft {
 namespace {
 
-std::string folder_of(const std::string& path) { return std::filesystem::path(path).parent_path(); }
+std::string folder_of(const std::string& path) {
+  return std::filesystem::path(path).parent_path();
+}
 
-bool is_sync(const Call& call) { return call.name == "fsync" || call.name == "fdatasync"; }
+bool is_sync(const Call& call) {
+  return call.name == "fsync" || call.name == "fdatasync";
+}
 
-bool is_rename(const Call& call) { return call.name.starts_with("rename"); }
+bool is_rename(const Call& call) {
+  return call.name.starts_with("rename");
+}
 
 /// Calls after which a folder says something else than before; what they may lose is not worth a sync: locks, which are
 /// nothing after a power loss, and work folders, which nobody names.
 bool changes_folder(const Call& call) {
-  if (call.path.find("/store/locks/") != std::string::npos || call.path.find("/store/tmp/") != std::string::npos) return false;
+  if (call.path.find("/store/locks/") != std::string::npos || call.path.find("/store/tmp/") != std::string::npos)
+    return false;
   return call.name.starts_with("mkdir") || call.name.starts_with("link") || call.name.starts_with("unlink") ||
          call.name == "rmdir" || (call.name.starts_with("open") && !call.existed && (call.flags & O_CREAT) != 0);
 }
@@ -68,7 +75,8 @@ class Durability {
     unsynced_folders_[folder_of(call.to)] = "rename to " + call.to;
   }
 
-  /// libvirt is told of something: what it is told of must be there after a power loss. Its own files are its own affair.
+  /// libvirt is told of something: what it is told of must be there after a power loss. Its own files are its own
+  /// affair.
   void see_message() {
     for (const auto& [folder, what] : unsynced_folders_)
       if (what.starts_with("rename")) wrong_.push_back("libvirt is called before the folder was synced after " + what);
@@ -82,20 +90,20 @@ class Durability {
 
 }  // namespace
 
-TEST_CASE("every file is synced before it is renamed, its folder afterwards, and nothing is unsynced when a verb ends", "[power]") {
-  FaultWorld world;
-  std::size_t renames = 0;
-  for (const FaultScenario& scenario : fault_scenarios()) {
-    const FaultSweep sweep(world, scenario);
-    Durability durability;
-    for (const Call& call : sweep.calls()) durability.see(call);
-    durability.end();
-    renames += durability.renames();
-    for (const std::string& wrong : durability.wrong()) {
-      INFO(scenario.name << ": " << wrong);
-      CHECK(wrong.empty());
-    }
-  }
-  std::cout << fmt::format("{} renames, each of a synced file and followed by a sync of its folder\n", renames);
-  CHECK(renames > 0);
+SyncOrder::~SyncOrder() {
+  if (renames_ != 0) std::cout << fmt::format("order of writes, syncs and renames: looked at {} renames\n", renames_);
 }
+
+void SyncOrder::check(const std::string& verb, const std::vector<Call>& calls) {
+  Durability durability;
+  for (const Call& call : calls) durability.see(call);
+  durability.end();
+  renames_ += durability.renames();
+  CHECK(durability.renames() > 0);
+  for (const std::string& wrong : durability.wrong()) {
+    INFO(verb << ": " << wrong);
+    CHECK(wrong.empty());
+  }
+}
+
+}  // namespace vmgraft
