@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <utility>
 
 #include "gpu/devices.hpp"
 #include "gpu/sysfs.hpp"
@@ -13,7 +14,7 @@ constexpr std::uint64_t kMostCpus = 65536;
 }  // namespace
 
 std::vector<unsigned> parse_cpu_list(const std::string& text) {
-  std::vector<bool> is_named;  // a text may name all of them many times
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> ranges;
   std::string_view rest = text;
   rest = rest.substr(0, rest.find_last_not_of(" \n") + 1);
   while (!rest.empty()) {
@@ -22,21 +23,23 @@ std::vector<unsigned> parse_cpu_list(const std::string& text) {
     const std::size_t dash = range.find('-');
     const auto first = sysfs::number(range.substr(0, dash));
     const auto last = dash == std::string_view::npos ? first : sysfs::number(range.substr(dash + 1));
-    if (first && last && *last < kMostCpus) {
-      if (*last >= is_named.size()) is_named.resize(*last + 1);
-      for (std::uint64_t cpu = *first; cpu <= *last; ++cpu) is_named[cpu] = true;
-    }
+    if (first && last && *first <= *last && *last < kMostCpus) ranges.emplace_back(*first, *last);
     rest.remove_prefix(std::min(comma + 1, rest.size()));
   }
+  // Each CPU once, though a text may name all of them many times.
+  std::sort(ranges.begin(), ranges.end());
   std::vector<unsigned> cpus;
-  for (unsigned cpu = 0; cpu < is_named.size(); ++cpu) {
-    if (is_named[cpu]) cpus.push_back(cpu);
+  std::uint64_t next = 0;
+  for (const auto& [first, last] : ranges) {
+    for (next = std::max(next, first); next <= last; ++next) cpus.push_back(static_cast<unsigned>(next));
   }
   return cpus;
 }
 
 std::string format_cpu_list(const std::vector<unsigned>& cpus) {
-  const std::set<unsigned> sorted(cpus.begin(), cpus.end());
+  std::vector<unsigned> sorted = cpus;
+  if (!std::is_sorted(sorted.begin(), sorted.end())) std::sort(sorted.begin(), sorted.end());
+  sorted.erase(std::unique(sorted.begin(), sorted.end()), sorted.end());
   std::string text;
   for (auto first = sorted.begin(); first != sorted.end();) {
     auto last = first;
