@@ -52,10 +52,10 @@ inline char take_selector(std::string_view& input) {
 }  // namespace vmgraft::fuzz
 
 /// The body of a fuzzer: `VMGRAFT_FUZZER(input) { ... }`, input being a std::string_view.
-#define VMGRAFT_FUZZER(input)                                                                  \
-  static void run_one(std::string_view input);                                                 \
-  extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {         \
-    run_one({reinterpret_cast<const char*>(bytes), size});                                     \
-    return 0;                                                                                  \
-  }                                                                                            \
+#define VMGRAFT_FUZZER(input)                                                          \
+  static void run_one(std::string_view input);                                         \
+  extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) { \
+    run_one({reinterpret_cast<const char*>(bytes), size});                             \
+    return 0;                                                                          \
+  }                                                                                    \
   static void run_one(std::string_view input)

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// A template, the way of a file through the reader: JSON, schema, parameters, references, spec. TemplateLibrary goes the
-// same way, but reads files and the schema anew for each of them, which is too slow for here.
+// A template, the way of a file through the reader: JSON, schema, parameters, references, spec; then the seed that
+// cloud-init is given of it. TemplateLibrary goes the same way, but reads files and the schema anew for each of them,
+// which is too slow for here.
 #include "template/template.hpp"
 
+#include "guest/provision.hpp"
 #include "template/gpu_request.hpp"
 #include "template/parameters.hpp"
 #include "template/schema.hpp"
@@ -27,6 +29,30 @@ void check_spec(const VmSpec& spec) {
     if (!disk.image.empty()) require_name("image", disk.image);
   }
   require(spec.lifecycle.ready_timeout.count() > 0, "a timeout is one");
+}
+
+/// JSON as a reader of YAML takes it, that holds the texts as they were.
+void check_seed(const VmSpec& spec) {
+  SeedConfig config;
+  config.instance_id = "web-1";
+  config.hostname = spec.guest.hostname.empty() ? "web" : spec.guest.hostname;
+  config.user = spec.guest.user;
+  config.ssh_keys = spec.guest.ssh_keys;
+  config.files = spec.guest.files;
+  config.run = spec.guest.run;
+  const auto seed = accepted([&] { return seed_files(config); });
+  if (!seed) return;
+  const std::string_view start = "#cloud-config\n";
+  require(seed->user_data.starts_with(start), "cloud-init takes it for its own");
+  for (const std::string_view unfit : {"\x7f", "\xc2\x80", "\xc2\x9f", "\xef\xbf\xbe", "\xef\xbf\xbf"}) {
+    require(seed->user_data.find(unfit) == std::string::npos, "YAML has no such character");
+  }
+  const auto data = nlohmann::json::parse(seed->user_data.substr(start.size()));
+  require(data.at("hostname") == config.hostname, "a host name comes through");
+  if (!config.run.empty()) require(data.at("runcmd").back().back() == config.run.back(), "a step comes through");
+  if (!config.files.empty()) {
+    require(data.at("write_files").back().at("path") == config.files.back().path, "a path comes through");
+  }
 }
 
 /// The template with its parameters put in; nothing when it is refused.
@@ -67,6 +93,7 @@ VMGRAFT_FUZZER(input) {
   const auto spec = accepted([&] { return parse_spec(**text, "what was written"); });
   if (!spec) return;
   check_spec(*spec);
+  check_seed(*spec);
   const Document again = read_document(**text, "what was written");
   require(again.root.dump(2) == **text, "a template's canonical text reads back as it was");
   require(parse_spec(with_gpus(**text, spec->gpus), "what was written").gpus.size() == spec->gpus.size(),

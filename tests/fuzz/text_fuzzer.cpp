@@ -10,7 +10,7 @@
 #include "model/size.hpp"
 
 #include "fuzz/fuzz.hpp"
-#include "support/fake_host.hpp"
+#include "fuzz/one_file.hpp"
 
 using namespace vmgraft;
 using namespace vmgraft::fuzz;
@@ -68,8 +68,7 @@ void check_sums(const std::string& text) {
 }
 
 void check_pci_names(const std::string& text) {
-  FakeHost host;
-  host.add_file("/usr/share/misc/pci.ids", text);
+  OneFile host(text);
   const PciNames names(host);
   for (const std::uint16_t device : {std::uint16_t{0x2330}, std::uint16_t{0}, std::uint16_t{0xffff}}) {
     const std::string name = names.name(0x10de, device);
