@@ -172,7 +172,7 @@ bool is_transient(CURLcode code) {
 class PartialFile {
  public:
   explicit PartialFile(std::filesystem::path path)
-      : path_(std::move(path)), fd_(open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644)) {
+      : path_(std::move(path)), fd_(open(path_.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600)) {
     if (fd_ < 0) fail("open");
   }
   PartialFile(const PartialFile&) = delete;
@@ -327,7 +327,12 @@ DownloadUrl parse_url(const std::string& url) {
   result.full = url;
   curl_url_set(handle.get(), CURLUPART_USER, nullptr, 0);
   curl_url_set(handle.get(), CURLUPART_PASSWORD, nullptr, 0);
+  // A signed link carries its key in the query.
+  curl_url_set(handle.get(), CURLUPART_QUERY, nullptr, 0);
+  curl_url_set(handle.get(), CURLUPART_FRAGMENT, nullptr, 0);
   result.shown = url_part(handle.get(), CURLUPART_URL);
+  const auto host = url_part(handle.get(), CURLUPART_HOST);
+  result.is_private = scheme == "https" || host == "localhost" || host == "[::1]" || host.rfind("127.", 0) == 0;
   const auto path = url_part(handle.get(), CURLUPART_PATH, CURLU_URLDECODE);
   result.file = path.substr(path.rfind('/') + 1);
   return result;

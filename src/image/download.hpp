@@ -11,8 +11,9 @@ namespace vmgraft {
 /// A URL that may be shown and kept, and the file it names.
 struct DownloadUrl {
   std::string full;   ///< as it is fetched
-  std::string shown;  ///< without user and password
+  std::string shown;  ///< without user, password and query, which may hold a key
   std::string file;   ///< last part of its path, decoded; "" when it ends in "/"
+  bool is_private = false;  ///< nobody between us and the server: https, or this host itself
 };
 
 /// \throws Error usage: not an http or https URL.

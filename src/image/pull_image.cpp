@@ -47,6 +47,12 @@ Checksum wanted_checksum(ImageWork& work, const ImagePullRequest& request, const
         fmt::format("vmgraft image pull {} --sha256 HEX, with the sum that the publisher gives", printable(url.shown)));
   }
   const auto list_url = parse_url(entry.checksum_url);
+  if (!list_url.is_private) {
+    throw Error(Errc::usage,
+                fmt::format("'{}' is not fetched by https: whoever sits between could change sum and image together",
+                            printable(list_url.shown)),
+                "give the list an https address, or the sum with --sha256");
+  }
   tell(work, "reading " + list_url.shown);
   const auto sum = find_checksum(fetch_text(work, list_url, kLongestList), url.file);
   if (!sum) {

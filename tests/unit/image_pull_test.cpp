@@ -51,7 +51,7 @@ TEST_CASE("An image is pulled from a URL, verified by the given sum, and the cac
   const auto image = bench.pull(bench.server.url("/disk.img?token=1"), sha256_text(kDisk));
   bench.check_content(image);
   CHECK(image.sha256 == sha256_text(kDisk));
-  CHECK(image.origin == "pull " + bench.server.url("/disk.img?token=1"));
+  CHECK(image.origin == "pull " + bench.server.url("/disk.img"));
   CHECK(bench.cached() == 0);
 }
 
@@ -222,6 +222,41 @@ TEST_CASE("User and password of a URL are never shown or kept") {
   CHECK(url.shown == "https://example.org/a/disk%20one.img");
   CHECK(url.full == "https://me:secret@example.org/a/disk%20one.img");
   CHECK(url.file == "disk one.img");
+}
+
+// The origin of an image pulled by a signed link was shown by `image list`, with the key in it.
+TEST_CASE("The query of a URL, which may be a key, is fetched with and never shown or kept") {
+  const auto url = parse_url("https://example.org/disk.img?X-Amz-Signature=secret#part");
+  CHECK(url.shown == "https://example.org/disk.img");
+  CHECK(url.full == "https://example.org/disk.img?X-Amz-Signature=secret#part");
+}
+
+TEST_CASE("A list of sums that came without https vouches for nothing") {
+  PullBench bench;
+  CatalogueEntry entry;
+  entry.name = "open";
+  entry.url = "http://192.0.2.1/disk.img";
+  entry.checksum_url = "http://192.0.2.1/SUMS";
+  ImagePullRequest request;
+  request.source = "open";
+  const auto error = error_of([&] { (void)pull_image(bench.work, request, {entry}, bench.cache); });
+  CHECK(error.code() == Errc::usage);
+  CHECK(std::string(error.what()) ==
+        "'http://192.0.2.1/SUMS' is not fetched by https: whoever sits between could change sum "
+        "and image together");
+}
+
+// The cache stands in a store, which may have come from elsewhere: the download was written through the link.
+TEST_CASE("A download is not written through a link that waits in its place") {
+  PullBench bench;
+  bench.server.put("/disk.img", file(kDisk));
+  std::filesystem::create_directory(bench.cache);
+  bench.write("precious", "precious");
+  const auto sum = sha256_text(kDisk);
+  const auto part = sha256_text(bench.server.url("/disk.img")).substr(0, 32) + "-" + sum.substr(0, 32) + ".part";
+  std::filesystem::create_symlink(bench.temp / "precious", bench.cache / part);
+  CHECK_THROWS_AS((void)bench.pull(bench.server.url("/disk.img"), sum), Error);
+  CHECK(std::filesystem::file_size(bench.temp / "precious") == 8);
 }
 
 TEST_CASE("A part of an older version of the same URL is dropped") {
