@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -82,7 +83,11 @@ Words snapshot_refs(const fs::path& store, const std::string& prefix) {
   const std::string wanted = prefix.substr(0, prefix.find('@'));
   for (const std::string& vm : vm_names(store)) {
     if (vm.compare(0, wanted.size(), wanted) != 0) continue;
-    std::ifstream file(store / "vms" / vm / "vm.json");
+    const fs::path manifest_file = store / "vms" / vm / "vm.json";
+    std::error_code error;
+    if (fs::symlink_status(manifest_file, error).type() != fs::file_type::regular)
+      continue;  // a link may lead to what never ends
+    std::ifstream file(manifest_file);
     const nlohmann::json manifest = nlohmann::json::parse(file, nullptr, false);
     if (!manifest.is_object() || !manifest.contains("snapshots") || !manifest["snapshots"].is_array()) continue;
     for (const nlohmann::json& snapshot : manifest["snapshots"]) {
@@ -104,6 +109,12 @@ class CompleteVerb final : public Verb {
   int run(Session& session) override {
     Words words = candidates(session);
     std::erase_if(words, [&](const std::string& word) {
+      // bash's compgen expands its words: a folder named "$(...)" would run.
+      const bool is_plain = std::all_of(word.begin(), word.end(), [](unsigned char c) {
+        return std::isalnum(c) != 0 ||
+               std::string_view(" ._-@:/+=").find(static_cast<char>(c)) != std::string_view::npos;
+      });
+      if (!is_plain) return true;
       // Options are asked for by verb, not by how they begin.
       return what_ != "options" && word.compare(0, prefix_.size(), prefix_) != 0;
     });

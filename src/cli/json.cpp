@@ -371,7 +371,8 @@ std::string record_json(const std::string& result, const Error* failure, bool in
                     {"ok", failure == nullptr},
                     {"result", raw(result)},
                     {"error", failure != nullptr ? to_json(*failure) : Json(nullptr)}};
-  return dump(record, indent ? 2 : -1);
+  // For a terminal, in ASCII: what JSON leaves as it is, a C1 control or a bidi override, would steer it.
+  return record.dump(indent ? 2 : -1, ' ', indent, Json::error_handler_t::replace);
 }
 
 }  // namespace vmgraft::cli

@@ -191,3 +191,38 @@ TEST_CASE("completion answers from the store alone and never complains") {
   std::filesystem::remove_all(store / "vms");
   CHECK(words("vms", "").empty());
 }
+
+// bash's compgen expands the words that it is given: a folder of that name ran its command at a press of TAB.
+TEST_CASE("completion offers no word that a shell would expand") {
+  const TempFolder store;
+  for (const char* name : {"$(touch x)", "`id`", "a;b", "a\nb", "a*", "${HOME}", "plain"}) {
+    std::filesystem::create_directories(store.path() / "vms" / name);
+    std::ofstream(store.path() / "vms" / name / "vm.json") << R"({"snapshots":[{"name":"$(touch x)"
+  },{"name":"clean"}]
+})";
+}
+const auto words = [&](const std::string& what) {
+  return run_vmgraft({"--store", store.path().string(), "--connect", kNoLibvirt, "__complete", what, ""}).out;
+};
+CHECK(words("vms") == "plain\n");
+CHECK(words("snapshots") == "plain@clean\n");
+}
+
+// JSON leaves C1 controls and bidi overrides as they are.
+TEST_CASE("a record on a terminal holds nothing that would steer it") {
+  const TempFolder folder;
+  std::ofstream(folder / "odd.json") << "{\"version\": 1, \"name\": \"odd\", \"description\": \"a\xc2\x9b"
+                                        "31mb\xe2\x80\xae\", \"vm\": {\"memory\": \"1GiB\"}}";
+  const std::vector<std::string> arguments{"--json", "--templates", folder.path().string(), "template", "list"};
+  const std::string piped = run_vmgraft(arguments).out;
+  CHECK(piped.find("\xc2\x9b") != std::string::npos);  // a program gets it as it is
+  vmgraft::Command command;
+  std::string line = std::getenv("VMGRAFT_BINARY");
+  for (const std::string& argument : arguments) line += " '" + argument + "'";
+  command.argv = {"script", "-qec", line, "/dev/null"};  // of util-linux: a terminal
+  command.environment = {"VMGRAFT_TEMPLATES=", "LC_ALL=C.UTF-8"};
+  const std::string shown = vmgraft::LinuxHost().run(command).out;
+  CHECK(shown.find("\"odd\"") != std::string::npos);
+  CHECK(shown.find("\\u009b31mb\\u202e") != std::string::npos);
+  CHECK(shown.find("\xc2\x9b") == std::string::npos);
+}
