@@ -15,16 +15,11 @@
 
 #include "host/linux_host.hpp"
 #include "host/posix.hpp"
-#include "model/names.hpp"
 
 namespace vmgraft {
 namespace {
 
 using std::filesystem::path;
-
-std::string quoted(const path& file) {
-  return "'" + printable(file.native(), 4096) + "'";
-}
 
 struct stat look_at(const path& file) {
   struct stat facts {};
@@ -41,7 +36,7 @@ struct Pair {
 };
 
 [[noreturn]] void fail_shrunk(const Pair& files) {
-  throw Error(Errc::other, "cannot copy " + quoted(files.from) + ": it became shorter while it was copied");
+  throw Error(Errc::other, "cannot copy " + posix::quoted(files.from) + ": it became shorter while it was copied");
 }
 
 void copy_bytes(const Pair& files, off_t begin, off_t end) {
@@ -100,7 +95,7 @@ void copy_regular(const path& from, const path& to) {
   const posix::Fd in = posix::open(from, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, "copy");
   struct stat facts {};
   if (::fstat(in.get(), &facts) != 0) posix::fail("copy", from, errno);
-  if (!S_ISREG(facts.st_mode)) throw Error(Errc::other, "cannot copy " + quoted(from) + ": not a regular file");
+  if (!S_ISREG(facts.st_mode)) throw Error(Errc::other, "cannot copy " + posix::quoted(from) + ": not a regular file");
   const posix::Fd out = posix::open(to, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, "create", 0600);
   try {
     if (::ioctl(out.get(), FICLONE, in.get()) != 0) copy_sparse({in.get(), out.get(), from, to}, facts.st_size);
@@ -123,12 +118,13 @@ void copy_link(const path& from, const path& to, const struct stat& facts) {
   posix::fail("set the owner of", to, number);
 }
 
-void copy_any(LinuxHost& host, const path& from, const path& to);
+/// \param links  whether links are copied too; else there may be none.
+void copy_any(LinuxHost& host, const path& from, const path& to, bool links);
 
-void copy_folder(LinuxHost& host, const path& from, const path& to, const struct stat& facts) {
+void copy_folder(LinuxHost& host, const path& from, const path& to, const struct stat& facts, bool links) {
   if (::mkdir(to.c_str(), 0700) != 0) posix::fail("create", to, errno);
   try {
-    for (const std::string& name : host.list_folder(from)) copy_any(host, from / name, to / name);
+    for (const std::string& name : host.list_folder(from)) copy_any(host, from / name, to / name, links);
     const posix::Fd folder = posix::open(to, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, "sync");
     keep_rights(folder.get(), facts, to);
     posix::sync(folder.get(), to);
@@ -139,12 +135,15 @@ void copy_folder(LinuxHost& host, const path& from, const path& to, const struct
   }
 }
 
-void copy_any(LinuxHost& host, const path& from, const path& to) {
+void copy_any(LinuxHost& host, const path& from, const path& to, bool links) {
   const struct stat facts = look_at(from);
   if (S_ISREG(facts.st_mode)) return copy_regular(from, to);
+  if (S_ISLNK(facts.st_mode) && !links)
+    throw Error(Errc::conflict, posix::quoted(from) + " is a symbolic link",
+                "a store holds none: whoever uses the copy could be led to any file of the host; remove it");
   if (S_ISLNK(facts.st_mode)) return copy_link(from, to, facts);
-  if (S_ISDIR(facts.st_mode)) return copy_folder(host, from, to, facts);
-  throw Error(Errc::other, "cannot copy " + quoted(from) + ": neither a file, a folder nor a link",
+  if (S_ISDIR(facts.st_mode)) return copy_folder(host, from, to, facts, links);
+  throw Error(Errc::other, "cannot copy " + posix::quoted(from) + ": neither a file, a folder nor a link",
               "remove it from there, or copy what is beside it");
 }
 
@@ -157,15 +156,20 @@ void refuse_nesting(const path& from, const path& to) {
   if (error) posix::fail("create", to, error.value());
   const auto [ours, theirs] = std::mismatch(source.begin(), source.end(), target.begin(), target.end());
   if (ours == source.end() && std::filesystem::is_directory(std::filesystem::symlink_status(from))) {
-    throw Error(Errc::other, "cannot copy " + quoted(from) + " to " + quoted(to) + ": a folder cannot hold itself");
+    throw Error(Errc::other,
+                "cannot copy " + posix::quoted(from) + " to " + posix::quoted(to) + ": a folder cannot hold itself");
   }
 }
 
 }  // namespace
 
-void LinuxHost::copy(const path& from, const path& to) {
+void LinuxHost::copy(const path& asked_from, const path& asked_to) {
+  const Located source = located(asked_from);
+  const Located target = located(asked_to);
+  const path& from = source.path;
+  const path& to = target.path;
   refuse_nesting(from, to);
-  copy_any(*this, from, to);
+  copy_any(*this, from, to, !source.in_store && !target.in_store);
   try {
     posix::sync_folder(posix::folder_of(to));
   } catch (...) {

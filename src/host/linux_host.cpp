@@ -31,14 +31,21 @@ bool is_absent(int number) {
   return number == ENOENT || number == ENOTDIR;
 }
 
+[[noreturn]] void refuse_link(const std::string& file) {
+  throw Error(Errc::conflict, file + " is reached through a symbolic link",
+              "a store holds none: a link could lead to any file of the host; look who put it there, and remove it");
+}
+
 /// Open a file for reading without ever hanging on a FIFO that somebody put in its place.
-posix::Fd open_regular(const path& file, struct stat& facts, const std::string& doing) {
-  posix::Fd fd = posix::try_open(file, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+/// \param follow  0, or O_NOFOLLOW
+posix::Fd open_regular(const path& file, int follow, struct stat& facts, const std::string& doing) {
+  posix::Fd fd = posix::try_open(file, O_RDONLY | O_NONBLOCK | O_NOCTTY | follow);
+  if (!fd && errno == ELOOP && follow != 0) refuse_link(posix::quoted(file));
   if (!fd) return fd;
   if (::fstat(fd.get(), &facts) != 0) posix::fail(doing, file, errno);
   if (S_ISDIR(facts.st_mode)) posix::fail(doing, file, EISDIR);
   if (!S_ISREG(facts.st_mode)) {
-    throw Error(Errc::other, "cannot " + doing + " '" + printable(file.native(), 4096) + "': not a regular file");
+    throw Error(Errc::other, "cannot " + doing + " " + posix::quoted(file) + ": not a regular file");
   }
   return fd;
 }
@@ -84,16 +91,42 @@ posix::Fd open_for_change(const path& file, struct stat& facts, const std::strin
 
 // --- reading
 
-path LinuxHost::located(const path& file) const {
-  if (facts_root_.empty()) return file;
+void LinuxHost::keep_beneath(const path& root) {
+  store_ = root.lexically_normal().native();
+  while (store_.ends_with('/')) store_.pop_back();
+}
+
+LinuxHost::Located LinuxHost::located_in_store(const path& file) const {
+  const path below = file.lexically_normal().lexically_relative(store_);
+  if (below == ".") return {file};
+  if (below.empty() || *below.begin() == "..")
+    throw Error(Errc::other, posix::quoted(file) + " leads out of the store " + posix::quoted(store_));
+  const path name = below.has_filename() ? below : below.parent_path();  // "vms/a/" is "vms/a"
+  // The parts above the store are the user's: they may be links.
+  const posix::Fd root = posix::try_open(store_, O_PATH | O_DIRECTORY);
+  posix::Fd folder;
+  if (root) folder = posix::try_open_beneath(root.get(), name.parent_path());
+  if (!folder) {
+    if (is_absent(errno)) return {"/proc/self/fd/none/" + name.filename().native(), true};  // what is there is no file
+    if (errno == ELOOP || errno == EXDEV) refuse_link(posix::quoted(file));
+    posix::fail("reach", file, errno);
+  }
+  path where = "/proc/self/fd/" + std::to_string(folder.get());
+  return {std::move(where) / name.filename(), true, std::move(folder)};
+}
+
+LinuxHost::Located LinuxHost::located(const path& file) const {
+  if (!store_.empty() && file.native().starts_with(store_ + "/")) return located_in_store(file);
+  if (facts_root_.empty()) return {file};
   // Thousands of attributes are read: a path is taken apart only where it has to be.
   const std::string whole = file.native().find("/.") == std::string::npos ? file.native() : file.lexically_normal().native();
   for (const std::string_view top :
        {"/sys", "/proc", "/dev", "/etc/vmgraft", "/etc/libvirt/hooks", "/run/vmgraft", "/lib/modules"}) {
     // The whole name: "/system" is not below "/sys".
-    if (whole.starts_with(top) && (whole.size() == top.size() || whole[top.size()] == '/')) return facts_root_.native() + whole;
+    if (whole.starts_with(top) && (whole.size() == top.size() || whole[top.size()] == '/'))
+      return {facts_root_.native() + whole};
   }
-  return file;
+  return {file};
 }
 
 void LinuxHost::refuse_recorded() const {
@@ -103,16 +136,17 @@ void LinuxHost::refuse_recorded() const {
 }
 
 std::optional<std::string> LinuxHost::read_file(const path& asked) {
-  const path file = located(asked);
+  const Located place = located(asked);
+  const path& file = place.path;
   struct stat facts {};
-  const posix::Fd fd = open_regular(file, facts, "read");
+  const posix::Fd fd = open_regular(file, place.in_store ? O_NOFOLLOW : 0, facts, "read");
   if (!fd) {
     if (is_absent(errno)) return std::nullopt;
     posix::fail("read", file, errno);
   }
   if (facts.st_size > kLongestText) {
-    throw Error(Errc::other, "cannot read '" + printable(file.native(), 4096) +
-                                 "': " + format_size(static_cast<std::uint64_t>(facts.st_size)) +
+    throw Error(Errc::other, "cannot read " + posix::quoted(file) + ": " +
+                                 format_size(static_cast<std::uint64_t>(facts.st_size)) +
                                  " is too long to be read at once");
   }
   // Files of /proc and /sys say 0 or a page: the size is only a guess, the end of file is the truth.
@@ -134,7 +168,8 @@ std::optional<std::string> LinuxHost::read_file(const path& asked) {
 }
 
 std::optional<FileInfo> LinuxHost::stat(const path& asked) {
-  const path file = located(asked);
+  const Located place = located(asked);
+  const path& file = place.path;
   struct stat facts {};
   if (::lstat(file.c_str(), &facts) != 0) {
     if (is_absent(errno)) return std::nullopt;
@@ -153,7 +188,8 @@ std::optional<FileInfo> LinuxHost::stat(const path& asked) {
 }
 
 std::optional<std::string> LinuxHost::read_link(const path& asked) {
-  const path link = located(asked);
+  const Located place = located(asked);
+  const path& link = place.path;
   std::string target(256, '\0');
   for (;;) {
     const ssize_t length = ::readlink(link.c_str(), target.data(), target.size());
@@ -170,15 +206,18 @@ std::optional<std::string> LinuxHost::read_link(const path& asked) {
 }
 
 std::vector<std::string> LinuxHost::list_folder(const path& asked) {
-  const path folder = located(asked);
+  const Located place = located(asked);
+  const path& folder = place.path;
   struct Closer {
     void operator()(DIR* dir) const { ::closedir(dir); }
   };
-  const std::unique_ptr<DIR, Closer> dir(::opendir(folder.c_str()));
+  posix::Fd fd = posix::try_open(folder, O_RDONLY | O_DIRECTORY | (place.in_store ? O_NOFOLLOW : 0));
+  const std::unique_ptr<DIR, Closer> dir(fd ? ::fdopendir(fd.get()) : nullptr);
   if (!dir) {
     if (is_absent(errno)) return {};
     posix::fail("list", folder, errno);
   }
+  static_cast<void>(fd.release());  // the stream's now
   std::vector<std::string> names;
   for (;;) {
     errno = 0;
@@ -193,9 +232,10 @@ std::vector<std::string> LinuxHost::list_folder(const path& asked) {
 }
 
 std::string LinuxHost::read_range(const path& asked, std::uint64_t offset, std::size_t most) {
-  const path file = located(asked);
+  const Located place = located(asked);
+  const path& file = place.path;
   struct stat facts {};
-  const posix::Fd fd = open_regular(file, facts, "read");
+  const posix::Fd fd = open_regular(file, place.in_store ? O_NOFOLLOW : 0, facts, "read");
   if (!fd) posix::fail("read", file, errno);
   const auto size = static_cast<std::uint64_t>(facts.st_size);
   if (offset >= size) return {};
@@ -214,7 +254,8 @@ std::string LinuxHost::read_range(const path& asked, std::uint64_t offset, std::
 }
 
 FreeSpace LinuxHost::free_space(const path& place) {
-  // Asked for a store that is yet to be made: its nearest folder that exists is on the same file system.
+  // It tells of a file system, whichever way it is reached. Asked for a store that is yet to be made: its nearest
+  // folder that exists is on the same file system.
   for (path here = place;;) {
     struct statvfs facts {};
     if (::statvfs(here.c_str(), &facts) == 0) {
@@ -230,7 +271,9 @@ FreeSpace LinuxHost::free_space(const path& place) {
 
 // --- writing
 
-void LinuxHost::write_file(const path& file, std::string_view content, unsigned mode) {
+void LinuxHost::write_file(const path& asked, std::string_view content, unsigned mode) {
+  const Located place = located(asked);
+  const path& file = place.path;
   auto [fd, temporary] = make_temporary(file);
   Unlinker unlinker(temporary);
   posix::write_all(fd.get(), content, file);
@@ -241,7 +284,10 @@ void LinuxHost::write_file(const path& file, std::string_view content, unsigned 
   posix::sync_folder(posix::folder_of(file));
 }
 
-void LinuxHost::create_sparse(const path& file, std::uint64_t size, const std::vector<Extent>& extents, unsigned mode) {
+void LinuxHost::create_sparse(const path& asked, std::uint64_t size, const std::vector<Extent>& extents,
+                              unsigned mode) {
+  const Located place = located(asked);
+  const path& file = place.path;
   const posix::Fd fd = posix::open(file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, "create", 0600);
   Unlinker unlinker(file);
   if (::ftruncate(fd.get(), posix::to_off(size, file)) != 0) posix::fail("size", file, errno);
@@ -254,11 +300,14 @@ void LinuxHost::create_sparse(const path& file, std::uint64_t size, const std::v
   unlinker.keep();
 }
 
-void LinuxHost::make_folder(const path& folder, unsigned mode) {
+void LinuxHost::make_folder(const path& asked, unsigned mode) {
+  const Located place = located(asked);
+  const path& folder = place.path;
   if (::mkdir(folder.c_str(), 0700) != 0) {
     const int number = errno;
     struct stat facts {};
-    if (number == EEXIST && ::stat(folder.c_str(), &facts) == 0 && S_ISDIR(facts.st_mode)) return;
+    const int follow = place.in_store ? AT_SYMLINK_NOFOLLOW : 0;
+    if (number == EEXIST && ::fstatat(AT_FDCWD, folder.c_str(), &facts, follow) == 0 && S_ISDIR(facts.st_mode)) return;
     posix::fail("make the folder", folder, number);
   }
   // By chmod: mkdir's own mode is narrowed by the umask.
@@ -271,26 +320,36 @@ void LinuxHost::make_folder(const path& folder, unsigned mode) {
   posix::sync_folder(posix::folder_of(folder));
 }
 
-void LinuxHost::rename(const path& from, const path& to) {
+void LinuxHost::rename(const path& asked_from, const path& asked_to) {
+  const Located source = located(asked_from);
+  const Located target = located(asked_to);
+  const path& from = source.path;
+  const path& to = target.path;
   // Whoever wrote it (a program, another call): after a power loss the new name must not stand for a file without content.
   struct stat facts {};
   if (::lstat(from.c_str(), &facts) == 0 && S_ISREG(facts.st_mode))
     posix::sync(posix::open(from, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, "sync").get(), from);
   if (::rename(from.c_str(), to.c_str()) != 0) {
-    posix::fail("move '" + printable(from.native(), 4096) + "' to", to, errno);
+    posix::fail("move " + posix::quoted(from) + " to", to, errno);
   }
   posix::sync_folder(posix::folder_of(to));
-  if (posix::folder_of(from) != posix::folder_of(to)) posix::sync_folder(posix::folder_of(from));
+  if (posix::folder_of(asked_from) != posix::folder_of(asked_to)) posix::sync_folder(posix::folder_of(from));
 }
 
-void LinuxHost::hard_link(const path& from, const path& to) {
+void LinuxHost::hard_link(const path& asked_from, const path& asked_to) {
+  const Located source = located(asked_from);
+  const Located target = located(asked_to);
+  const path& from = source.path;
+  const path& to = target.path;
   if (::link(from.c_str(), to.c_str()) != 0) {
-    posix::fail("link '" + printable(from.native(), 4096) + "' to", to, errno);
+    posix::fail("link " + posix::quoted(from) + " to", to, errno);
   }
   posix::sync_folder(posix::folder_of(to));
 }
 
-void LinuxHost::remove(const path& target) {
+void LinuxHost::remove(const path& asked) {
+  const Located place = located(asked);
+  const path& target = place.path;
   // remove_all goes down by openat and unlinkat and does not follow links (libstdc++ 12).
   std::error_code error;
   const std::uintmax_t removed = std::filesystem::remove_all(target, error);
@@ -298,7 +357,9 @@ void LinuxHost::remove(const path& target) {
   if (removed != 0) posix::sync_folder(posix::folder_of(target));
 }
 
-void LinuxHost::set_mode(const path& target, unsigned mode) {
+void LinuxHost::set_mode(const path& asked, unsigned mode) {
+  const Located place = located(asked);
+  const path& target = place.path;
   struct stat facts {};
   const posix::Fd fd = open_for_change(target, facts, "set the mode of");
   if ((facts.st_mode & 07777U) == mode) return;
@@ -306,7 +367,9 @@ void LinuxHost::set_mode(const path& target, unsigned mode) {
   posix::sync(fd.get(), target);
 }
 
-void LinuxHost::set_owner(const path& target, uid_t uid, gid_t gid) {
+void LinuxHost::set_owner(const path& asked, uid_t uid, gid_t gid) {
+  const Located place = located(asked);
+  const path& target = place.path;
   struct stat facts {};
   const posix::Fd fd = open_for_change(target, facts, "set the owner of");
   if (facts.st_uid == uid && facts.st_gid == gid) return;

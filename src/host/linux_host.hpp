@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "host/host.hpp"
+#include "host/posix.hpp"
 
 namespace vmgraft {
 
@@ -16,6 +17,11 @@ class LinuxHost final : public Host {
   ///                    stands). Its devices cannot be changed: write_attribute and hot_reset throw Error(usage).
   ///                    Empty: the real host.
   explicit LinuxHost(std::filesystem::path facts_root = {}) : facts_root_(std::move(facts_root)) {}
+
+  /// From now on what lies below \p root, a store, is reached inside it only: through no symbolic link on the way or at
+  /// the end, whoever put it there. \p root itself may stand behind links. What others do by path (QEMU, libvirt, the
+  /// programs of run()) is theirs. \throws Error conflict, from every method: there is a link.
+  void keep_beneath(const std::filesystem::path& root);
 
   std::optional<std::string> read_file(const std::filesystem::path& path) override;
   std::optional<FileInfo> stat(const std::filesystem::path& path) override;
@@ -40,12 +46,19 @@ class LinuxHost final : public Host {
   std::filesystem::path find_program(const std::string& name) override;
 
  private:
-  /// Where a path that is read really stands.
-  [[nodiscard]] std::filesystem::path located(const std::filesystem::path& path) const;
+  /// Where a path really stands: in a recording, or in the store by the descriptor of its folder, which is held open.
+  struct Located {
+    std::filesystem::path path;
+    bool in_store = false;
+    posix::Fd folder = {};
+  };
+  [[nodiscard]] Located located(const std::filesystem::path& path) const;
+  [[nodiscard]] Located located_in_store(const std::filesystem::path& path) const;
   /// \throws Error usage: the host is a recorded one.
   void refuse_recorded() const;
 
   std::filesystem::path facts_root_;
+  std::string store_;  ///< as keep_beneath() was told, without an end slash; empty: none
 };
 
 }  // namespace vmgraft

@@ -7,7 +7,10 @@
 #include <system_error>
 
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <pwd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <vmgraft/error.hpp>
@@ -26,10 +29,6 @@ std::string current_user() {
   return "uid " + std::to_string(uid);
 }
 
-std::string quoted(const std::filesystem::path& path) {
-  return "'" + printable(path.native(), 4096) + "'";
-}
-
 Error no_permission(const std::string& start, const std::filesystem::path& path, int number) {
   const bool is_root = ::geteuid() == 0;
   std::string hint;
@@ -45,6 +44,18 @@ Error no_permission(const std::string& start, const std::filesystem::path& path,
 }
 
 }  // namespace
+
+std::string quoted(const std::filesystem::path& path) {
+  constexpr std::string_view kDescriptors = "/proc/self/fd/";
+  std::string text = path.native();
+  if (text.starts_with(kDescriptors)) {
+    const std::size_t end = text.find('/', kDescriptors.size());
+    std::error_code error;
+    const std::filesystem::path folder = std::filesystem::read_symlink(text.substr(0, end), error);
+    if (!error) text = folder.native() + (end == std::string::npos ? "" : text.substr(end));
+  }
+  return "'" + printable(text, 4096) + "'";
+}
 
 Fd& Fd::operator=(Fd&& other) noexcept {
   if (this != &other) {
@@ -97,6 +108,39 @@ Fd open(const std::filesystem::path& path, int flags, const std::string& doing, 
   Fd fd = try_open(path, flags, mode);
   if (!fd) fail(doing, path, errno);
   return fd;
+}
+
+Fd try_open_beneath(int root, const std::filesystem::path& below) noexcept {
+  open_how how{};
+  how.flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
+  const char* const name = below.empty() ? "." : below.c_str();
+  for (;;) {
+    const long fd = ::syscall(SYS_openat2, root, name, &how, sizeof how);
+    if (fd >= 0) return Fd(static_cast<int>(fd));
+    if (errno == EINTR) continue;
+    // EPERM: a sandbox's word for a call that it does not know. EAGAIN: something was renamed meanwhile.
+    if (errno == ENOSYS || errno == EPERM || errno == EAGAIN) return try_walk_beneath(root, below);
+    return {};
+  }
+}
+
+Fd try_walk_beneath(int root, const std::filesystem::path& below) noexcept {
+  constexpr int kPlace = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  Fd here(::openat(root, ".", kPlace));
+  for (const std::filesystem::path& name : below) {
+    if (!here) return here;
+    Fd next(::openat(here.get(), name.c_str(), kPlace));
+    struct stat facts {};
+    // O_DIRECTORY calls a link no folder, and so does the kernel a file: only one of them is an attack.
+    if (!next && errno == ENOTDIR) {
+      const bool is_link =
+          ::fstatat(here.get(), name.c_str(), &facts, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(facts.st_mode);
+      errno = is_link ? ELOOP : ENOTDIR;
+    }
+    here = std::move(next);
+  }
+  return here;
 }
 
 void write_all(int fd, std::string_view bytes, const std::filesystem::path& path) {

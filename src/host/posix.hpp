@@ -40,6 +40,16 @@ class Fd {
 /// The same, or fail(\p doing, \p path).
 [[nodiscard]] Fd open(const std::filesystem::path& path, int flags, const std::string& doing, mode_t mode = 0);
 
+/// The folder \p below inside the folder \p root, reached through no symbolic link and never outside of it: openat2(2)
+/// with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS, or try_walk_beneath(). errno is ELOOP at a link. \param below
+/// relative, without "." and ".."; empty: \p root itself. The result is no more than a place (O_PATH).
+[[nodiscard]] Fd try_open_beneath(int root, const std::filesystem::path& below) noexcept;
+/// The same, name by name: for kernels before 5.6, and sandboxes that know no openat2.
+[[nodiscard]] Fd try_walk_beneath(int root, const std::filesystem::path& below) noexcept;
+
+/// \p path in quotes, fit to be printed; one that goes by a descriptor (/proc/self/fd/7/vm.json) as it was asked for.
+[[nodiscard]] std::string quoted(const std::filesystem::path& path);
+
 /// Everything, at the descriptor's position. \param path  said in the error.
 void write_all(int fd, std::string_view bytes, const std::filesystem::path& path);
 /// Everything, at \p offset.

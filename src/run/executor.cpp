@@ -6,6 +6,8 @@
 
 #include "run/fresh.hpp"
 #include "run/step_effects.hpp"
+#include "run/store_trust.hpp"
+#include "store/gpu_ledger.hpp"
 
 namespace vmgraft {
 namespace {
@@ -38,8 +40,25 @@ std::string Executor::journal_path(const std::string& id) const {
   return world_.store.journal_folder() / (id + ".json");
 }
 
+/// Drivers are bound until the host boots, and no store may say which: a journal about devices is believed as long as
+/// its mark stands beside the ledger, where only root writes and which goes at boot.
+std::filesystem::path Executor::device_mark(const std::string& id) const {
+  return std::filesystem::path(kGpuLedgerFolder) / ("journal-" + id);
+}
+
 void Executor::write_journal(const JournalEntry& entry) {
   world_.host.write_file(journal_path(entry.id), to_json_text(entry), 0600);
+  if (touches_devices(entry.plan) && !world_.host.stat(device_mark(entry.id))) {
+    for (const auto& folder : {device_mark(entry.id).parent_path().parent_path(), device_mark(entry.id).parent_path()})
+      if (!world_.host.stat(folder)) world_.host.make_folder(folder, 0755);
+    world_.host.write_file(device_mark(entry.id), "", 0600);
+  }
+}
+
+void Executor::remove_journal(const std::string& id) {
+  // The mark first: a journal about devices without it is one of which all is done.
+  if (world_.host.stat(device_mark(id))) world_.host.remove(device_mark(id));
+  world_.host.remove(journal_path(id));
 }
 
 std::vector<std::string> Executor::undo_all(const std::vector<Step>& steps, std::size_t count) {
@@ -85,7 +104,9 @@ std::string Executor::execute_untidy(const Plan& plan) {
   return entry.id;
 }
 
-void Executor::close(const std::string& id) { world_.host.remove(journal_path(id)); }
+void Executor::close(const std::string& id) {
+  remove_journal(id);
+}
 
 void Executor::end(JournalEntry& entry) {
   if (!entry.tidy) return close(entry.id);
@@ -96,6 +117,7 @@ void Executor::end(JournalEntry& entry) {
 
 void Executor::run(JournalEntry& entry) {
   const Plan plan = entry.plan;
+  require_own_targets(plan, world_.store, world_.tpm_folder);
   try {
     write_journal(entry);
   } catch (const Error&) {
@@ -119,7 +141,7 @@ void Executor::run(JournalEntry& entry) {
       apply(plan.steps[i]);
     } catch (const FreezeFailed&) {
       // Nothing of this step was done: the caller plans again without a freeze.
-      if (undo_all(plan.steps, i).empty()) world_.host.remove(journal_path(entry.id));
+      if (undo_all(plan.steps, i).empty()) remove_journal(entry.id);
       throw;
     } catch (Error& error) {
       error.add_context(fmt::format("while doing \"{}\" of {}", describe(plan.steps[i]), plan.verb));
@@ -134,7 +156,7 @@ void Executor::run(JournalEntry& entry) {
       }
       const std::vector<std::string> leftovers = undo_all(plan.steps, i + 1);
       for (const std::string& leftover : leftovers) error.add_leftover(leftover);
-      if (leftovers.empty()) world_.host.remove(journal_path(entry.id));
+      if (leftovers.empty()) remove_journal(entry.id);
       throw;
     }
     if (commits(plan.steps[i])) entry.committed = true;
@@ -158,6 +180,12 @@ bool Executor::is_past_return(const JournalEntry& entry) {
 
 std::string Executor::recover(const JournalEntry& entry) {
   const std::string who = fmt::format("'{}', which process {} had left half done", entry.plan.verb, entry.pid);
+  require_own_journal(entry, entry.id, world_.store, world_.tpm_folder);
+  if (touches_devices(entry.plan) && !world_.host.stat(device_mark(entry.id))) {
+    remove_journal(entry.id);
+    return fmt::format("forgot {}: it was over, or the host has booted since", who);
+  }
+  require_own_domains(world_, entry);
   if (is_past_return(entry)) {
     std::size_t from = 0;
     // What stands before the point of no return was done by the dead process.
@@ -177,7 +205,7 @@ std::string Executor::recover(const JournalEntry& entry) {
     for (const std::string& leftover : leftovers) error.add_leftover(leftover);
     throw error;
   }
-  world_.host.remove(journal_path(entry.id));
+  remove_journal(entry.id);
   return fmt::format("undid {}", who);
 }
 

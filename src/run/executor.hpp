@@ -31,6 +31,7 @@ struct World {
   std::function<Hypervisor&()> hypervisor;          ///< connects at the first step that needs it
   const std::atomic<bool>* interrupted = nullptr;
   std::function<void(const Progress&)> on_progress; ///< may be empty
+  std::filesystem::path tpm_folder;                 ///< where libvirt keeps TPM states, one folder a UUID
 };
 
 /// Carries plans out: journal, apply, undo. The caller holds the locks of plan.vms.
@@ -38,8 +39,9 @@ class Executor {
  public:
   explicit Executor(World world) : world_(std::move(world)) {}
 
-  /// Apply the plan, all or nothing.
-  /// \throws Error  the first failure, everything undone; incomplete when something could not be undone, or when it failed
+  /// Apply the plan, all or nothing. What it changes must lie in the store: \throws Error other, before anything is
+  /// done. \throws Error  the first failure, everything undone; incomplete when something could not be undone, or when
+  /// it failed
   ///                after its Commit: then the journal stays and the next command goes on with it.
   void execute(const Plan& plan);
 
@@ -48,8 +50,8 @@ class Executor {
   [[nodiscard]] std::string execute_untidy(const Plan& plan);
   void close(const std::string& id);
 
-  /// Finish or undo what a dead process left. Returns one line about it. What is to be tidied up keeps its journal, for
-  /// the caller to do so and to close it.
+  /// Finish or undo what a dead process left, if it is what vmgraft leaves: see store_trust.hpp. Returns one line about
+  /// it. What is to be tidied up keeps its journal, for the caller to do so and to close it.
   std::string recover(const JournalEntry& entry);
 
  private:
@@ -62,6 +64,8 @@ class Executor {
   /// \returns  why a device could not be plugged in again, which holds nothing else up.
   std::optional<Error> finish(const JournalEntry& entry, std::size_t from);
   void write_journal(const JournalEntry& entry);
+  void remove_journal(const std::string& id);
+  [[nodiscard]] std::filesystem::path device_mark(const std::string& id) const;
   void run(JournalEntry& entry);
   /// All steps are done.
   void end(JournalEntry& entry);

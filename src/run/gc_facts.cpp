@@ -9,6 +9,7 @@
 #include "run/doctor.hpp"
 #include "run/fresh.hpp"
 #include "run/manager_impl.hpp"
+#include "run/store_trust.hpp"
 
 namespace vmgraft {
 namespace {
@@ -107,8 +108,11 @@ Redefinition redefine(Manager::Impl& impl, const Manifest& manifest, const std::
       for (const LayerRecord& layer : impl.store().chain(head.layer))
         if (!impl.store().has_layer(layer.id))
           return {{}, {}, fmt::format("disk '{}': layer {} is missing", head.name, layer.id)};
-    if (std::string xml = xml_of_a_snapshot(impl, manifest); !xml.empty()) return {std::move(xml), {}, {}};
-    return {xml_of_the_template(impl, manifest), "its network cards have new addresses", {}};
+    std::string xml = xml_of_a_snapshot(impl, manifest);
+    const bool is_kept = !xml.empty();
+    if (!is_kept) xml = xml_of_the_template(impl, manifest);
+    require_known_reach(impl.hypervisor(), impl.store(), fmt::format("VM '{}'", manifest.name), manifest.uuid, xml);
+    return {std::move(xml), is_kept ? "" : "its network cards have new addresses", {}};
   } catch (const Error& error) {
     return {{}, {}, error.what()};
   }

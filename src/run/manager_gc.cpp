@@ -51,12 +51,12 @@ std::vector<GcEntry> Manager::Impl::gc_journals(bool dry_run) {
     if (!text) continue;
     GcEntry entry{path.stem(), "an operation that cannot be read", 0, GcAction::keep};
     try {
-      const JournalEntry journal = journal_from_json(*text, path);
+      const JournalEntry journal = own_journal(*text, path);
       const std::optional<Locks> locks = try_lock_dead(journal, {});
       if (!locks || !host.stat(path)) continue;
       entry.what = fmt::format("'{}', which process {} left half done", journal.plan.verb, journal.pid);
       entry.action = GcAction::recover;
-      if (!dry_run) attempt(entry, [&] { entry.note = recover_dead(journal_from_json(host.read_file(path).value(), path)); });
+      if (!dry_run) attempt(entry, [&] { entry.note = recover_dead(own_journal(host.read_file(path).value(), path)); });
     } catch (const Error& error) {
       entry.note = error.what();
     }

@@ -12,6 +12,7 @@
 #include "model/names.hpp"
 #include "run/data_folders.hpp"
 #include "run/fresh.hpp"
+#include "run/store_trust.hpp"
 #include "run/vm_facts.hpp"
 #include "store/layer_file.hpp"
 
@@ -148,12 +149,15 @@ Store& Manager::Impl::open_store() {
     throw Error(Errc::host_unfit, fmt::format("the store {} of {} belongs to root", root.string(), uri_),
                 "run it with sudo, or work as yourself: --connect qemu:///session");
   store_ = std::make_unique<Store>(host, root, store_access());
+  host.keep_beneath(store_->root());
   store_->prepare();
   return *store_;
 }
 
 World Manager::Impl::world() {
-  return {host, store(), [this]() -> Hypervisor& { return hypervisor(); }, options.interrupted, options.on_progress};
+  return {
+      host,        store(), [this]() -> Hypervisor& { return hypervisor(); }, options.interrupted, options.on_progress,
+      tpm_folder()};
 }
 
 void Manager::Impl::notice(const std::string& line) const {
@@ -261,13 +265,13 @@ std::optional<Manager::Impl::Recovered> Manager::Impl::recover_entry(const std::
   const std::filesystem::path path = store_->journal_folder() / file;
   const std::optional<std::string> text = host.read_file(path);
   if (!text) return std::nullopt;  // its owner has finished meanwhile
-  const JournalEntry entry = journal_from_json(*text, path);
+  const JournalEntry entry = own_journal(*text, path);
   const std::optional<Locks> locks = try_lock_dead(entry, ours);
   if (!locks) return std::nullopt;
   const std::optional<std::string> again = host.read_file(path);
   if (!again) return std::nullopt;
   try {
-    return Recovered{entry.pid, entry.tidy, recover_dead(journal_from_json(*again, path))};
+    return Recovered{entry.pid, entry.tidy, recover_dead(own_journal(*again, path))};
   } catch (const Error& error) {
     const bool is_ours = std::any_of(entry.plan.vms.begin(), entry.plan.vms.end(), [&](const std::string& name) {
       return std::find(ours.begin(), ours.end(), name) != ours.end();
@@ -278,6 +282,13 @@ std::optional<Manager::Impl::Recovered> Manager::Impl::recover_entry(const std::
     for (const std::string& leftover : error.leftovers()) line += "; " + leftover;
     return Recovered{entry.pid, true, line};
   }
+}
+
+JournalEntry Manager::Impl::own_journal(const std::string& text, const std::filesystem::path& path) {
+  JournalEntry entry = journal_from_json(text, path);
+  // Before a lock is taken: that is a file, too, named by the journal.
+  require_own_journal(entry, path.stem(), *store_, tpm_folder());
+  return entry;
 }
 
 std::optional<Locks> Manager::Impl::try_lock_dead(const JournalEntry& entry, const std::vector<std::string>& ours) {
@@ -523,11 +534,16 @@ void Manager::Impl::require_free_name(const std::string& name) {
                 "look what it is, and remove it by hand");
 }
 
-std::string Manager::Impl::tpm_home(const std::string& uuid) {
-  if (!hypervisor().info().is_session) return "/var/lib/libvirt/swtpm/" + uuid;
+std::filesystem::path Manager::Impl::tpm_folder() {
+  if (uri_.empty()) uri_ = choose_uri(options.connect);
+  if (!is_session_uri(uri_)) return "/var/lib/libvirt/swtpm";
   const auto config = environment_path("XDG_CONFIG_HOME");
   const std::filesystem::path base = config.is_absolute() ? config : environment_path("HOME") / ".config";
-  return base / "libvirt/qemu/swtpm" / uuid;
+  return base / "libvirt/qemu/swtpm";
+}
+
+std::string Manager::Impl::tpm_home(const std::string& uuid) {
+  return tpm_folder() / uuid;
 }
 
 std::string Manager::Impl::snapshot_xml(const std::string& vm, const std::string& snapshot) {
@@ -536,6 +552,8 @@ std::string Manager::Impl::snapshot_xml(const std::string& vm, const std::string
   if (!xml)
     throw Error(Errc::other, fmt::format("snapshot {}@{}: its definition {} is missing", vm, snapshot, file.string()),
                 "it was removed by other means; the disks can still be cloned from another snapshot");
+  require_known_reach(hypervisor(), store(), fmt::format("snapshot {}@{}", vm, snapshot), store().manifest(vm).uuid,
+                      *xml);
   return *xml;
 }
 

@@ -103,6 +103,8 @@ struct Manager::Impl {
   [[nodiscard]] bool has_own_domain(const Manifest& manifest);
   /// \throws Error other, conflict: a layer from \p layer down is missing, or its file is not what its record says.
   void require_whole_chain(const std::string& layer);
+  /// What the domain uses of the store are files, not links to others. \throws Error conflict: one is a link.
+  void require_own_files(const std::string& xml);
   void tell_lost_nvram(const Manifest& manifest, const std::string& nvram);
   /// What a snapshot keeps beside its disks, and its disks, are there. \throws Error conflict, other: something is not.
   void require_kept(const Manifest& manifest, const SnapshotRecord& snapshot);
@@ -111,7 +113,9 @@ struct Manager::Impl {
   /// The domain, which must run. \throws Error conflict: not running, with the verb that starts it.
   [[nodiscard]] DomainState running_domain(const Manifest& manifest);
   void require_free_name(const std::string& name);
+  [[nodiscard]] std::filesystem::path tpm_folder();
   [[nodiscard]] std::string tpm_home(const std::string& uuid);
+  /// \throws Error other: it is missing. conflict: it reaches more of the host than the VM does.
   [[nodiscard]] std::string snapshot_xml(const std::string& vm, const std::string& snapshot);
   /// \throws Error not_found, with the nearest name.
   void require_snapshot(const Manifest& manifest, const std::string& snapshot);
@@ -226,6 +230,8 @@ struct Manager::Impl {
   Options options;
   LinuxHost host;
 
+  /// A journal, read and found to be what vmgraft writes. \throws Error other: it is not.
+  [[nodiscard]] JournalEntry own_journal(const std::string& text, const std::filesystem::path& path);
   /// The locks of a journalled operation; nothing while its process lives or another one recovers it.
   [[nodiscard]] std::optional<Locks> try_lock_dead(const JournalEntry& entry, const std::vector<std::string>& ours);
   /// Finish or undo it, under those locks. Returns one line about it.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "model/names.hpp"
 #include "plan/plan_delete.hpp"
 #include "run/manager_impl.hpp"
 #include "run/port_wait.hpp"
@@ -55,6 +56,7 @@ void Manager::Impl::start_domain(const Manifest& manifest, bool explain) {
   domain = domain_of(manifest, Act::start);
   for (const HeadRecord& head : manifest.heads) require_whole_chain(head.layer);
   const std::string xml = hypervisor().domain_xml(manifest.uuid, true);
+  require_own_files(xml);
   tell_lost_nvram(manifest, read_domain(xml).nvram);
   ensure_networks(xml);
   if (const VmSpec spec = parse_spec(manifest.spec, manifest.template_name); !spec.gpus.empty()) {
@@ -71,6 +73,15 @@ void Manager::Impl::require_whole_chain(const std::string& layer) {
   LayerMap layers;
   for (const LayerRecord& each : store().chain(layer)) layers.emplace(each.id, each);
   require_whole(host, store(), layers);
+}
+
+void Manager::Impl::require_own_files(const std::string& xml) {
+  // libvirt gives them to QEMU's user, and follows links.
+  for (const std::string& file : paths_below(xml, store().root()))
+    if (const auto info = host.stat(file); info && info->is_link)
+      throw Error(
+          Errc::conflict, fmt::format("'{}' is a symbolic link", printable(file, 4096)),
+          "a store holds none: QEMU would be led to any file of the host; look who put it there, and remove it");
 }
 
 void Manager::Impl::tell_lost_nvram(const Manifest& manifest, const std::string& nvram) {

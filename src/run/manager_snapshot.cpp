@@ -8,6 +8,7 @@
 #include "plan/plan_snapshot.hpp"
 #include "run/fresh.hpp"
 #include "run/manager_impl.hpp"
+#include "run/store_trust.hpp"
 
 namespace vmgraft {
 namespace {
@@ -60,6 +61,9 @@ void Manager::Impl::wake(const Manifest& manifest, const std::string& snapshot) 
   const std::string file = store().snapshot_folder(manifest.name, snapshot) / "memory";
   ensure_networks(hypervisor().domain_xml(manifest.uuid, true));
   const std::string xml = with_disk_paths(hypervisor().saved_memory_xml(file), disk_paths(store(), manifest.heads));
+  require_known_reach(hypervisor(), store(), fmt::format("the memory of {}@{}", manifest.name, snapshot), manifest.uuid,
+                      xml);
+  require_own_files(xml);
   Plan plan{fmt::format("wake {}@{}", manifest.name, snapshot), {manifest.name}, {}};
   plan.steps.emplace_back(StartDomain{manifest.name, manifest.uuid, xml, file});
   execute(plan);

@@ -7,6 +7,7 @@
 
 #include "domain/domain_xml.hpp"
 #include "model/size.hpp"
+#include "store/layer_file.hpp"
 #include "store/qcow2.hpp"
 
 namespace vmgraft {
@@ -41,6 +42,13 @@ void remove_layer(World& world, const std::string& id) {
 }
 
 std::string layer_name(const World& world, const std::string& id) { return world.store.layer_file(id).filename(); }
+
+/// qemu-img opens whatever the headers name.
+void require_whole_chain(World& world, const std::vector<LayerRecord>& chain) {
+  std::map<std::string, LayerRecord> layers;
+  for (const LayerRecord& layer : chain) layers.emplace(layer.id, layer);
+  require_whole(world.host, world.store, layers);
+}
 
 void run_qemu_img(World& world, std::vector<std::string> arguments, const std::string& what, bool may_interrupt) {
   Command command;
@@ -148,6 +156,7 @@ void undo_step(World& world, const CreateLayer& step) { remove_layer(world, step
 void apply_step(World& world, const FlattenLayer& step) {
   const LayerRecord& record = step.record;
   const std::vector<LayerRecord> chain = world.store.chain(step.from);
+  require_whole_chain(world, chain);
   if (world.on_progress)
     world.on_progress({fmt::format("copying {} of {}", format_size(record.virtual_size), step.from.substr(0, 8)), 0, 0});
   run_qemu_img(world,
@@ -185,6 +194,7 @@ void apply_step(World& world, const RebaseLayer& step) {
     world.host.set_mode(file, kHeadMode);
     if (world.on_progress) world.on_progress({fmt::format("merging layers into {}", layer.id.substr(0, 8)), 0, 0});
     if (backing_of(world, layer.id) != layer_name(world, under)) rebase(under, false);
+    require_whole_chain(world, world.store.chain(layer.id));
     rebase(layer.parent, true);
     // Once more before the layers go that it was copied from; and what a run that was cut off had copied, so that no
     // table leads to it, is given back.

@@ -5,6 +5,8 @@
 #include <array>
 #include <set>
 
+#include <unistd.h>
+
 #include <vmgraft/error.hpp>
 
 #include "model/names.hpp"
@@ -84,6 +86,7 @@ Store::Store(Host& host, path root, StoreAccess access) : host_(host), root_(roo
 }
 
 void Store::prepare() {
+  refuse_others_hands();
   if (const auto format = host_.read_file(root_ / "version")) return require_format(root_, *format);
   refuse_strangers();
 
@@ -100,6 +103,34 @@ void Store::prepare() {
     if (is_for_qemu && access_.own_labels) host_.set_owner(folder, 0, access_.gid);
   }
   host_.write_file(root_ / "version", kFormat, 0644);  // last: until it is there, the next one does all this again
+}
+
+void Store::refuse_others_hands() const {
+  std::vector<path> folders{root_};
+  for (const std::string_view name : kFolders) folders.push_back(root_ / name);
+  for (const path& folder : folders) {
+    auto facts = host_.stat(folder);
+    if (facts && facts->is_link) {
+      if (folder != root_)
+        throw Error(Errc::conflict, quoted(folder) + " is a symbolic link",
+                    "what is in a store stays in it: move the folder back, mount the other disk there, or move the "
+                    "whole store");
+      facts = host_.stat(folder / ".");  // where the store is, the user says
+    }
+    if (!facts) continue;
+    if (facts->uid != 0 && facts->uid != ::geteuid()) {
+      const std::string owner = std::to_string(facts->uid);
+      throw Error(
+          Errc::conflict,
+          quoted(folder) + " belongs to user " + owner + ", who could lead vmgraft to any file of the host from there",
+          "run vmgraft as that user, or use another store with --store DIR; if nobody else is to write to it any "
+          "more: chown -R " +
+              std::to_string(::geteuid()) + " " + printable(root_.native(), 4096));
+    }
+    if (facts->is_folder && (facts->mode & 0002U) != 0)
+      throw Error(Errc::conflict, quoted(folder) + " is writable by everybody",
+                  "see whether what is in it is all yours, then: chmod o-w " + printable(folder.native(), 4096));
+  }
 }
 
 void Store::let_through(const path& folder) {
@@ -279,6 +310,14 @@ std::map<std::string, LayerRecord> Store::layers() const {
     if (auto layer = find_layer(id)) all.emplace(id, std::move(*layer));
   }
   return all;
+}
+
+bool Store::holds(const path& file) const {
+  if (file.lexically_normal().native() != file.native()) return false;
+  const path below = file.lexically_relative(root_);
+  if (below.native().starts_with(".version.")) return !below.has_parent_path();  // the temporary of `version`
+  if (!below.has_parent_path() || !below.has_filename()) return false;
+  return std::find(kFolders.begin(), kFolders.end(), below.begin()->native()) != kFolders.end();
 }
 
 bool Store::has_layer(const std::string& id) const {

@@ -25,7 +25,8 @@ class Store {
  public:
   Store(Host& host, std::filesystem::path root, StoreAccess access = {});
 
-  /// Make the folders where they are missing; refuse a store of a newer format, or a root that is not a store and not empty.
+  /// Make the folders where they are missing; refuse a store of a newer format, a root that is not a store and not
+  /// empty, and one in which others than root and us may plant what they like.
   void prepare();
 
   [[nodiscard]] const std::filesystem::path& root() const { return root_; }
@@ -66,12 +67,15 @@ class Store {
   [[nodiscard]] std::vector<LayerRecord> chain(const std::string& id) const;
   [[nodiscard]] std::map<std::string, LayerRecord> layers() const;
   [[nodiscard]] bool has_layer(const std::string& id) const;
+  /// Whether a path is of something in one of the store's folders: spelt in one way, and not the folder itself.
+  [[nodiscard]] bool holds(const std::filesystem::path& path) const;
   /// True when nothing has been written to the layer since it was made (no cluster of data is allocated).
   [[nodiscard]] bool is_untouched(const std::string& id) const;
 
  private:
   void let_through(const std::filesystem::path& folder);
   void refuse_strangers() const;
+  void refuse_others_hands() const;
   [[nodiscard]] std::optional<LayerRecord> find_layer(const std::string& id) const;
 
   Host& host_;

@@ -197,6 +197,12 @@ std::array<std::uint64_t, 6> arguments_of(const user_regs_struct& regs) {
 }
 
 std::string absolute(pid_t pid, std::int64_t folder, const std::string& path) {
+  constexpr std::string_view kDescriptors = "/proc/self/fd/";
+  if (path.starts_with(kDescriptors)) {  // a place in the store, by the folder that holds it
+    const std::size_t end = std::min(path.find('/', kDescriptors.size()), path.size());
+    const std::string fd = path.substr(kDescriptors.size(), end - kDescriptors.size());
+    return link_of("/proc/" + std::to_string(pid) + "/fd/" + fd) + path.substr(end);
+  }
   if (path.starts_with('/')) return path;
   const std::string base = folder == AT_FDCWD ? link_of("/proc/" + std::to_string(pid) + "/cwd") : descriptor_path(pid, folder);
   return path.empty() ? base : base + "/" + path;

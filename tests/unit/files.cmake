@@ -22,6 +22,8 @@ set(unit_files
   unit/guest_provision_test.cpp
   unit/guest_seed_test.cpp
   unit/guest_ssh_test.cpp
+  unit/host_reach_test.cpp
+  unit/hostile_journal_test.cpp
   unit/image_catalogue_test.cpp
   unit/image_checksum_test.cpp
   unit/image_guest_files_test.cpp
@@ -45,6 +47,7 @@ set(unit_files
   unit/size_test.cpp
   unit/snapshot_xml_test.cpp
   unit/step_sweep_test.cpp
+  unit/store_beneath_test.cpp
   unit/store_test.cpp
   unit/template_library_test.cpp
   unit/template_reader_test.cpp
