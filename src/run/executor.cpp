@@ -129,6 +129,7 @@ void Executor::run(JournalEntry& entry) {
     }
     throw;
   }
+  if (world_.on_journalled) world_.on_journalled();
   std::optional<Error> unplugged;
   for (std::size_t i = 0; i < plan.steps.size(); ++i) {
     try {

@@ -32,6 +32,7 @@ struct World {
   const std::atomic<bool>* interrupted = nullptr;
   std::function<void(const Progress&)> on_progress; ///< may be empty
   std::filesystem::path tpm_folder;                 ///< where libvirt keeps TPM states, one folder a UUID
+  std::function<void()> on_journalled;              ///< the plan stands in its journal, nothing of it is done; may be empty
 };
 
 /// Carries plans out: journal, apply, undo. The caller holds the locks of plan.vms.

@@ -164,7 +164,9 @@ std::vector<GcDomain> read_domains(Hypervisor& hypervisor, const Store& store) {
 }
 
 GcFacts Manager::Impl::gc_facts(const FileLock&) {
-  GcFacts facts{store(), store_facts(), {}, {}, {}, read_journals(*this), {}, {}, {}};
+  // The journals first: one that ends meanwhile has written its manifest by then.
+  std::vector<GcJournal> journals = read_journals(*this);
+  GcFacts facts{store(), store_facts(), {}, {}, {}, std::move(journals), {}, {}, {}};
   facts.files = list_store(host, store(), [this](const std::string& lock) { return is_free(lock); });
   facts.domains = read_domains(hypervisor(), store());
   for (const auto& [id, layer] : facts.refs.layers)

@@ -81,7 +81,7 @@ void Manager::Impl::require_gpus(const VmSpec& spec) {
 
 FileLock Manager::Impl::lock_gpus(const std::string& purpose) {
   make_ledger_folder();
-  return FileLock::take(ledger().lock_file(), FileLock::Kind::exclusive, purpose, true, options.interrupted);
+  return take_lock(kGpuLock, FileLock::Kind::exclusive, purpose);
 }
 
 void Manager::Impl::make_ledger_folder() {

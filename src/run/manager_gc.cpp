@@ -52,7 +52,7 @@ std::vector<GcEntry> Manager::Impl::gc_journals(bool dry_run) {
     GcEntry entry{path.stem(), "an operation that cannot be read", 0, GcAction::keep};
     try {
       const JournalEntry journal = own_journal(*text, path);
-      const std::optional<Locks> locks = try_lock_dead(journal, {});
+      const auto locks = try_lock_dead(journal, {});
       if (!locks || !host.stat(path)) continue;
       entry.what = fmt::format("'{}', which process {} left half done", journal.plan.verb, journal.pid);
       entry.action = GcAction::recover;
@@ -80,12 +80,12 @@ std::optional<Manager::Impl::Untidy> Manager::Impl::expire(GcEntry& entry) {
     return std::nullopt;
   }
   std::string journal;
+  locks->drop_share();  // a guest takes its time, and gc takes the sweep lock for itself alone
   attempt(entry, [&] {
     if (entry.action == GcAction::stop) return stop_locked(vm, kStopTimeout);
     journal = remove_untidy(*manifest);
   });
   if (journal.empty()) return std::nullopt;
-  locks->pop_back();  // gc takes the sweep lock for itself alone
   tidy_neighbours(*manifest);
   return Untidy{vm, std::move(journal), *std::move(locks)};
 }
@@ -135,6 +135,7 @@ GcResult Manager::gc(const GcRequest& request) {
   result.files = std::move(rest.files);
   if (request.dry_run) return result;
   impl.execute(rest.removal);
+  impl.drop_idle_locks();
   for (const Impl::Untidy& removed : untidy) {
     Executor(impl.world()).close(removed.journal);
     impl.forget_lock(removed.vm);

@@ -26,6 +26,9 @@ std::filesystem::path environment_path(const char* name) {
 
 bool is_session_uri(const std::string& uri) { return uri.find("/session") != std::string::npos; }
 
+/// Where those stand in line who want the sweep lock.
+constexpr const char* kSweepTurn = "@sweep-turn";
+
 /// '@' marks what is locked but is not a VM; it cannot begin a name. The GPUs are the host's, not a store's.
 std::filesystem::path lock_file(const Store& store, const std::string& name) {
   if (name == kGpuLock) return std::filesystem::path(kGpuLedgerFolder) / "lock";
@@ -155,9 +158,15 @@ Store& Manager::Impl::open_store() {
 }
 
 World Manager::Impl::world() {
-  return {
-      host,        store(), [this]() -> Hypervisor& { return hypervisor(); }, options.interrupted, options.on_progress,
-      tpm_folder()};
+  return {host,
+          store(),
+          [this]() -> Hypervisor& { return hypervisor(); },
+          options.interrupted,
+          options.on_progress,
+          tpm_folder(),
+          [this] {
+            if (const auto share = share_.lock()) share->reset();
+          }};
 }
 
 void Manager::Impl::notice(const std::string& line) const {
@@ -177,7 +186,7 @@ void Manager::Impl::execute_untidy(const Plan& plan, Locks& locks, const std::fu
 }
 
 void Manager::Impl::tidy_up(const std::string& journal, Locks& locks, const std::function<void()>& tidying) {
-  locks.pop_back();  // a sweep is nobody else's to share
+  locks.drop_share();  // a sweep is nobody else's to share
   try {
     tidying();
     Executor(world()).close(journal);
@@ -187,42 +196,93 @@ void Manager::Impl::tidy_up(const std::string& journal, Locks& locks, const std:
   }
 }
 
-Locks Manager::Impl::lock_vms(std::vector<std::string> names, const std::string& purpose) {
-  // Always in the same order, the sweep lock last: no two operations can wait for each other in a circle.
-  std::sort(names.begin(), names.end());
-  names.erase(std::unique(names.begin(), names.end()), names.end());
-  Locks locks;
-  for (const std::string& name : names)
-    locks.push_back(
-        FileLock::take(lock_file(store(), name), FileLock::Kind::exclusive, purpose, true, options.interrupted));
-  locks.push_back(FileLock::take(lock_file(store(), kSweepLock), FileLock::Kind::shared, purpose, true,
-                                 options.interrupted));
-  recover(names);
-  return locks;
+FileLock Manager::Impl::take_lock(const std::string& name, FileLock::Kind kind, const std::string& purpose) {
+  return FileLock::take(lock_file(*store_, name), kind, purpose, true, options.interrupted,
+                        [this](const std::string& holder) { notice("waiting for " + holder); });
+}
+
+void Manager::Impl::share_sweep(Locks& locks, const std::string& purpose) {
+  // Never two: who wants the lock alone and waits for the first would hold up the second.
+  if (const auto before = share_.lock()) before->reset();
+  locks.share = std::make_shared<std::optional<FileLock>>();
+  share_ = locks.share;
+  // The kernel lets in who shares a lock before who wants it alone: where always somebody has a share, that one would wait
+  // for ever. So all stand in one line for it; who is at its head waits only for those that have it.
+  const FileLock turn = take_lock(kSweepTurn, FileLock::Kind::exclusive, purpose);
+  locks.share->emplace(take_lock(kSweepLock, FileLock::Kind::shared, purpose));
+}
+
+FileLock Manager::Impl::lock_sweep(const std::string& purpose) {
+  if (const auto ours = share_.lock()) ours->reset();
+  static_cast<void>(store());
+  const FileLock turn = take_lock(kSweepTurn, FileLock::Kind::exclusive, purpose);
+  return take_lock(kSweepLock, FileLock::Kind::exclusive, purpose);
+}
+
+Locks Manager::Impl::lock_vms(const std::vector<std::string>& names, const std::string& purpose) {
+  static_cast<void>(store());
+  std::set<std::string> wanted(names.begin(), names.end());
+  for (;;) {
+    // Always in the same order, the sweep lock last: no two operations can wait for each other in a circle.
+    Locks locks;
+    for (const std::string& name : wanted) locks.vms.push_back(take_lock(name, FileLock::Kind::exclusive, purpose));
+    recover({wanted.begin(), wanted.end()});
+    std::set<std::string> more = half_done_with(wanted);
+    if (more.erase(kGpuLock) != 0) {
+      const FileLock gpus = lock_gpus(purpose);
+      std::vector<std::string> held(wanted.begin(), wanted.end());
+      held.emplace_back(kGpuLock);
+      recover(held);
+      more = half_done_with(wanted);
+      more.erase(kGpuLock);
+    }
+    if (std::includes(wanted.begin(), wanted.end(), more.begin(), more.end())) {
+      share_sweep(locks, purpose);
+      return locks;
+    }
+    // Somebody is at work on another VM of it: to be waited for, but not while these are held.
+    wanted.merge(more);
+  }
 }
 
 std::optional<Locks> Manager::Impl::try_lock_for(const std::string& vm, const std::string& purpose) {
   std::optional<FileLock> lock = FileLock::try_take(lock_file(store(), vm), FileLock::Kind::exclusive, purpose);
   if (!lock) return std::nullopt;
   Locks locks;
-  locks.push_back(std::move(*lock));
-  locks.push_back(FileLock::take(lock_file(store(), kSweepLock), FileLock::Kind::shared, purpose, true,
-                                 options.interrupted));
+  locks.vms.push_back(std::move(*lock));
   recover({vm});
+  if (!half_done_with({vm}).empty()) return std::nullopt;
+  share_sweep(locks, purpose);
   return locks;
 }
 
-FileLock Manager::Impl::share_sweep(const std::string& purpose) {
-  return FileLock::take(lock_file(store(), kSweepLock), FileLock::Kind::shared, purpose, true, options.interrupted);
+std::set<std::string> Manager::Impl::half_done_with(const std::set<std::string>& vms) {
+  std::set<std::string> named;
+  for (const std::string& file : host.list_folder(store_->journal_folder())) {
+    if (file.starts_with('.') || !file.ends_with(".json")) continue;
+    const std::optional<std::string> text = host.read_file(store_->journal_folder() / file);
+    if (!text) continue;
+    const JournalEntry entry = journal_from_json(*text, store_->journal_folder() / file);
+    if (entry.plan.steps.empty()) continue;  // only layers that nothing names are left of it
+    if (std::any_of(entry.plan.vms.begin(), entry.plan.vms.end(), [&](const std::string& vm) { return vms.contains(vm); }))
+      named.insert(entry.plan.vms.begin(), entry.plan.vms.end());
+  }
+  return named;
 }
 
-FileLock Manager::Impl::lock_sweep(const std::string& purpose) {
-  return FileLock::take(lock_file(store(), kSweepLock), FileLock::Kind::exclusive, purpose, true, options.interrupted);
-}
+bool Manager::Impl::is_free(const std::string& lock) { return FileLock::is_free(lock_file(*store_, lock)); }
 
-bool Manager::Impl::is_free(const std::string& lock) {
-  const std::filesystem::path file = lock_file(*store_, lock);
-  return !host.stat(file) || FileLock::try_take(file, FileLock::Kind::exclusive, "look who is there").has_value();
+void Manager::Impl::drop_idle_locks() {
+  for (const std::string& file : host.list_folder(store_->locks_folder())) {
+    const std::size_t dot = file.rfind(".lock");
+    if (dot == std::string::npos) continue;
+    const std::size_t dash = file.find('-') + 1;
+    const std::string name = dash <= dot ? file.substr(dash, dot - dash) : std::string();
+    if (name.empty()) continue;
+    const bool is_idle = (file.starts_with("vm-") && !host.stat(store_->vms_folder() / name)) ||
+                         (file.starts_with("work-") && !host.stat(store_->tmp_folder() / name));
+    if (is_idle) FileLock::remove_if_free(store_->locks_folder() / file);
+  }
 }
 
 void Manager::Impl::recover(const std::vector<std::string>& ours) {
@@ -266,7 +326,7 @@ std::optional<Manager::Impl::Recovered> Manager::Impl::recover_entry(const std::
   const std::optional<std::string> text = host.read_file(path);
   if (!text) return std::nullopt;  // its owner has finished meanwhile
   const JournalEntry entry = own_journal(*text, path);
-  const std::optional<Locks> locks = try_lock_dead(entry, ours);
+  const auto locks = try_lock_dead(entry, ours);
   if (!locks) return std::nullopt;
   const std::optional<std::string> again = host.read_file(path);
   if (!again) return std::nullopt;
@@ -291,9 +351,9 @@ JournalEntry Manager::Impl::own_journal(const std::string& text, const std::file
   return entry;
 }
 
-std::optional<Locks> Manager::Impl::try_lock_dead(const JournalEntry& entry, const std::vector<std::string>& ours) {
+std::optional<std::vector<FileLock>> Manager::Impl::try_lock_dead(const JournalEntry& entry, const std::vector<std::string>& ours) {
   if (std::find(entry.plan.vms.begin(), entry.plan.vms.end(), kGpuLock) != entry.plan.vms.end()) make_ledger_folder();
-  Locks locks;
+  std::vector<FileLock> locks;
   for (const std::string& name : entry.plan.vms) {
     if (std::find(ours.begin(), ours.end(), name) != ours.end()) continue;
     std::optional<FileLock> lock = FileLock::try_take(lock_file(*store_, name), FileLock::Kind::exclusive,
@@ -395,6 +455,7 @@ std::set<std::string> Manager::Impl::layers_in_use(const StoreFacts& facts, cons
 }
 
 std::vector<std::string> Manager::Impl::sweep_locked() {
+  drop_idle_locks();
   // A layer that a dead process made is not named by anything yet, and a running VM may write to it: what a journal
   // speaks of stays until that is finished or undone. Read before the manifests: a journal goes after they are written.
   const std::string journals = journals_text();
@@ -427,6 +488,8 @@ std::vector<std::string> Manager::Impl::sweep_locked() {
 }
 
 MergePlan Manager::Impl::merge(const std::string& vm) {
+  // What a dead process had begun may be undone, and then names layers again that would be merged here.
+  if (!half_done_with({vm}).empty()) return {};
   const Manifest manifest = store().manifest(vm);
   const std::optional<DomainState> domain = hypervisor().find_by_uuid(manifest.uuid);
   const bool is_running = domain && domain->state != VmState::shut_off && domain->state != VmState::crashed;

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -32,7 +33,16 @@
 namespace vmgraft {
 
 /// Locks of an operation, given back at its end.
-using Locks = std::vector<FileLock>;
+struct Locks {
+  std::vector<FileLock> vms;
+  /// A share of the sweep lock, from before the first facts are read until the plan stands in its journal: from there on
+  /// the journal keeps its layers from being swept, and nobody waits for what is done.
+  std::shared_ptr<std::optional<FileLock>> share;
+
+  void drop_share() {
+    if (share) share->reset();
+  }
+};
 
 /// What the verbs share: connection and store made at first use, facts, locks, carrying out. One method, one thought;
 /// the verbs themselves are in manager_<theme>.cpp.
@@ -54,13 +64,14 @@ struct Manager::Impl {
   [[nodiscard]] std::vector<std::filesystem::path> template_folders() const;
 
   // --- locks and carrying out
-  /// The VMs' locks, and a share of the sweep lock: layers that we have read as alive stay so.
-  Locks lock_vms(std::vector<std::string> names, const std::string& purpose);
+  /// The VMs' locks, and a share of the sweep lock: layers that we have read as alive stay so until a plan is executed. What
+  /// a dead process had begun on one of them is finished or undone by then.
+  Locks lock_vms(const std::vector<std::string>& names, const std::string& purpose);
   /// The same when the VM's lock is free; nothing when somebody is at work on it.
   std::optional<Locks> try_lock_for(const std::string& vm, const std::string& purpose);
   void execute(const Plan& plan);
   /// The same for a plan that takes names away, with what follows from it: \p tidying merges and sweeps, under the VMs'
-  /// locks, the last of \p locks (the share of the sweep lock) given back. A process that dies before its end has left
+  /// locks, the share of the sweep lock given back. A process that dies before its end has left
   /// a journal, so that the next command tidies up.
   void execute_untidy(const Plan& plan, Locks& locks, const std::function<void()>& tidying);
   /// The second half of it.
@@ -69,9 +80,7 @@ struct Manager::Impl {
   void recover(const std::vector<std::string>& ours = {});
   /// Delete layers that nothing reaches. Returns their ids.
   std::vector<std::string> sweep();
-  /// A share of the sweep lock: layers that are read as alive stay so.
-  [[nodiscard]] FileLock share_sweep(const std::string& purpose);
-  /// The sweep lock, alone: nobody else makes or removes anything in the store.
+  /// The sweep lock, alone: nobody reads facts of the store to plan by them.
   [[nodiscard]] FileLock lock_sweep(const std::string& purpose);
   /// Merge inner layers of a VM that nothing names; the VM's lock is held. Returns merged and deferred layers.
   MergePlan merge(const std::string& vm);
@@ -216,6 +225,8 @@ struct Manager::Impl {
   [[nodiscard]] std::optional<Untidy> expire(GcEntry& entry);
   /// Nobody holds that lock: its process is dead. It is not made by asking.
   [[nodiscard]] bool is_free(const std::string& lock);
+  /// Remove lock files of what is not there: who waited for a VM that was deleted has made a new one.
+  void drop_idle_locks();
 
   // --- show
   [[nodiscard]] VmInfo vm_info(const Manifest& manifest);
@@ -233,11 +244,18 @@ struct Manager::Impl {
   /// A journal, read and found to be what vmgraft writes. \throws Error other: it is not.
   [[nodiscard]] JournalEntry own_journal(const std::string& text, const std::filesystem::path& path);
   /// The locks of a journalled operation; nothing while its process lives or another one recovers it.
-  [[nodiscard]] std::optional<Locks> try_lock_dead(const JournalEntry& entry, const std::vector<std::string>& ours);
+  [[nodiscard]] std::optional<std::vector<FileLock>> try_lock_dead(const JournalEntry& entry, const std::vector<std::string>& ours);
   /// Finish or undo it, under those locks. Returns one line about it.
   std::string recover_dead(const JournalEntry& entry);
 
  private:
+  /// Wait for a lock; who holds it is told.
+  [[nodiscard]] FileLock take_lock(const std::string& name, FileLock::Kind kind, const std::string& purpose);
+  /// A share of the sweep lock, for \p locks and for the next plan to give back.
+  void share_sweep(Locks& locks, const std::string& purpose);
+  /// What the journals name together with one of these VMs, whose locks are held: a dead process has begun something on it
+  /// that is still to be finished or undone.
+  [[nodiscard]] std::set<std::string> half_done_with(const std::set<std::string>& vms);
   struct Recovered;
   std::optional<Recovered> recover_entry(const std::string& file, const std::vector<std::string>& ours);
   void drop_unfinished_writes(const std::filesystem::path& folder);
@@ -257,6 +275,7 @@ struct Manager::Impl {
   std::unique_ptr<Hypervisor> hypervisor_;
   std::unique_ptr<Store> store_;
   std::optional<HostFacts> host_facts_;
+  std::weak_ptr<std::optional<FileLock>> share_;  ///< of the operation that is under way
 };
 
 /// A folder under the store's tmp/, made when it is needed, that goes when this goes. It has a lock, taken before it is

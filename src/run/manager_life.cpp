@@ -176,7 +176,8 @@ void Manager::Impl::provision_guest(const std::string& vm) {
 
 void Manager::Impl::bring_up(const std::string& vm, WaitFor wait, std::optional<seconds> timeout, bool explain) {
   {
-    const Locks locks = lock_vms({vm}, "start " + vm);
+    Locks locks = lock_vms({vm}, "start " + vm);
+    locks.drop_share();  // its layers are named as long as the VM's lock is held
     start_domain(store().manifest(vm), explain);
   }
   const Manifest manifest = store().manifest(vm);
@@ -198,8 +199,8 @@ void Manager::Impl::bring_up(const std::string& vm, WaitFor wait, std::optional<
   if (!has_guest_work) return;
   {
     // Held while the guest is worked on, so that nobody reverts or deletes the VM meanwhile; sweeps go on.
-    const FileLock lock = FileLock::take(store().locks_folder() / ("vm-" + vm + ".lock"), FileLock::Kind::exclusive,
-                                         "provision " + vm, true, options.interrupted);
+    Locks locks = lock_vms({vm}, "provision " + vm);
+    locks.drop_share();
     provision_guest(vm);
   }
   if (ready == Ready::ssh) wait_ready(manifest, ready, limit);
@@ -216,7 +217,8 @@ VmInfo Manager::stop(const StopRequest& request) {
   const std::string& vm = request.vm;
   static_cast<void>(impl.store().manifest(vm));
   {
-    const Locks locks = impl.lock_vms({vm}, "stop " + vm);
+    Locks locks = impl.lock_vms({vm}, "stop " + vm);
+    locks.drop_share();  // a guest takes its time: nobody else is to wait for it
     impl.stop_locked(vm, request.timeout);
   }
   return show(vm);

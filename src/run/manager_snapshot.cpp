@@ -128,7 +128,6 @@ SnapshotDeleteResult Manager::snapshot_delete(const std::string& vm, const std::
   impl.require_snapshot(manifest, snapshot);
   impl.execute_untidy(vmgraft::plan_snapshot_delete(impl.store(), manifest, snapshot), locks, [&] {
     result.removed_layers = impl.sweep();
-    locks.push_back(impl.share_sweep("merge layers of " + vm));
     const MergePlan merges = impl.merge(vm);
     result.merged_layers = merges.merged;
     if (!merges.deferred.empty())
@@ -165,10 +164,7 @@ RevertResult Manager::revert(const RevertRequest& request) {
       const std::set<std::string> before = named_layers(manifest);
       if (!std::includes(named.begin(), named.end(), before.begin(), before.end())) static_cast<void>(impl.sweep());
     });
-    if (start && has_memory) {
-      locks.push_back(impl.share_sweep("wake " + request.vm));
-      impl.wake(impl.store().manifest(request.vm), request.snapshot);
-    }
+    if (start && has_memory) impl.wake(impl.store().manifest(request.vm), request.snapshot);
   }
   if (start) impl.bring_up(request.vm, request.wait, request.timeout);
   result.vm = show(request.vm);

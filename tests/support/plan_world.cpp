@@ -75,7 +75,7 @@ FreshIds PlanWorld::ids(std::size_t count) {
 }
 
 World PlanWorld::world() {
-  return {host, store, [this]() -> Hypervisor& { return hypervisor; }, nullptr, {}, "/swtpm"};
+  return {host, store, [this]() -> Hypervisor& { return hypervisor; }, nullptr, {}, "/swtpm", {}};
 }
 
 Plan PlanWorld::plan_new(const std::vector<std::string>& names, VmShape shape) {

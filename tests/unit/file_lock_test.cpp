@@ -51,12 +51,14 @@ class Holder {
     if (pid_ < 0) return;
     ::close(go_);
     ::waitpid(pid_, nullptr, 0);
-    pid_ = -1;
+    was_ = std::exchange(pid_, -1);
   }
   [[nodiscard]] pid_t pid() const { return pid_; }
+  [[nodiscard]] pid_t first_pid() const { return pid_ < 0 ? was_ : pid_; }
 
  private:
   pid_t pid_ = -1;
+  pid_t was_ = -1;
   int go_ = -1;
 };
 
@@ -88,6 +90,45 @@ TEST_CASE("shared locks stand beside each other and exclude an exclusive one") {
   Holder holder(folder / "l", Kind::shared, "list");
   CHECK(FileLock::try_take(folder / "l", Kind::shared, "show").has_value());
   CHECK_FALSE(FileLock::try_take(folder / "l", Kind::exclusive, "gc").has_value());
+}
+
+TEST_CASE("who waits for a lock is told which process holds it, and what that does") {
+  const TempFolder folder;
+  Holder holder(folder / "l", Kind::exclusive, "clone base");
+  std::string told;
+  {
+    const auto lock = FileLock::take(folder / "l", Kind::exclusive, "start", true, nullptr, [&](const std::string& by) {
+      told = by;
+      holder.let_go();
+    });
+  }
+  CHECK(told == "pid " + std::to_string(holder.first_pid()) + ": clone base");
+}
+
+// The last of several sharers wrote its name over the others', and took it away when it went: nobody was told of those left.
+TEST_CASE("who shares a lock and lets go of it does not take away the name of the one that still has it") {
+  const TempFolder folder;
+  Holder holder(folder / "l", Kind::shared, "clone base");
+  { const auto lock = FileLock::take(folder / "l", Kind::shared, "list", true, nullptr); }
+  const Error error = error_of([&] { (void)FileLock::take(folder / "l", Kind::exclusive, "sweep", false, nullptr); });
+  CHECK(std::string(error.what()).find("locked by pid " + std::to_string(holder.pid()) + ": ") != std::string::npos);
+}
+
+// gc and recovery made a lock file anew when its owner had just removed it: it stayed for ever.
+TEST_CASE("to ask whether a lock is free neither makes its file nor takes it from who waits for it") {
+  const TempFolder folder;
+  CHECK(FileLock::is_free(folder / "l"));
+  CHECK_FALSE(std::filesystem::exists(folder / "l"));
+  {
+    Holder holder(folder / "l", Kind::exclusive, "clone base");
+    CHECK_FALSE(FileLock::is_free(folder / "l"));
+    FileLock::remove_if_free(folder / "l");
+    CHECK(std::filesystem::exists(folder / "l"));
+  }
+  CHECK(FileLock::is_free(folder / "l"));
+  FileLock::remove_if_free(folder / "l");
+  CHECK_FALSE(std::filesystem::exists(folder / "l"));
+  FileLock::remove_if_free(folder / "l");
 }
 
 TEST_CASE("within one process as well a lock excludes, moves, and ends with its owner") {
