@@ -63,6 +63,18 @@ void check_link(CheckRows& rows, const GpuLink& link) {
             "look at riser, slot and bifurcation; it works, but slower");
 }
 
+// What is placed beside a GPU needs to know where that is.
+void check_node(CheckRows& rows, const CheckCase& each) {
+  if (each.facts.settings.nodes.size() < 2) return;
+  if (each.function.numa_node >= 0)
+    return rows.ok(CheckId::numa_unknown, "on NUMA node " + std::to_string(each.function.numa_node));
+  rows.warn(CheckId::numa_unknown,
+            "the host has several NUMA nodes, and the firmware does not tell which one it is on: nothing is placed "
+            "beside it, and numa=required never takes it",
+            "update the firmware, or tell the kernel: echo NODE > /sys/bus/pci/devices/" +
+                printable(each.function.address) + "/numa_node");
+}
+
 void check_power(CheckRows& rows, const CheckCase& each) {
   const std::string& state = each.function.power_state;
   if (state.empty()) return;
@@ -172,6 +184,7 @@ void check_function(CheckRows& rows, const CheckCase& each) {
     rows.ok(CheckId::dirty, "no VM has left anything on it that is still to be reset");
   check_power(rows, each);
   check_link(rows, each.function.link);
+  check_node(rows, each);
   if (!each.is_parent()) check_rom(rows, each.function);
 }
 

@@ -17,6 +17,13 @@ void check_vfio(CheckRows& rows, const GpuFacts& facts) {
   else
     rows.fail(CheckId::no_vfio, "kernel " + printable(host.kernel) + " has no module vfio-pci",
               "install the modules of this kernel, and see that nothing in /etc/modprobe.d forbids vfio-pci");
+  if (!host.has_vfio_node) return;
+  if (*host.has_vfio_node)
+    rows.ok(CheckId::no_vfio_node, "/dev/vfio/vfio is there");
+  else
+    rows.fail(CheckId::no_vfio_node, "vfio-pci is loaded, but /dev/vfio/vfio is not there: no VM could open a device",
+              "in a container, give it /dev/vfio (and leave its devices and locked memory unlimited); else mount "
+              "devtmpfs on /dev");
 }
 
 // What makes the wall between the VM and the rest of the host thinner than it looks.
@@ -43,6 +50,25 @@ void check_isolation(CheckRows& rows, const HostSettings& host) {
     rows.ok(CheckId::acs_override, "IOMMU groups are as the hardware separates them");
 }
 
+void check_hooks(CheckRows& rows, const HostSettings& host) {
+  if (host.hooks.empty()) return rows.ok(CheckId::hooks_present, "libvirt runs no hooks of its own for VMs");
+  std::vector<std::string> files;
+  for (const std::string& each : host.hooks) files.push_back(printable(each));
+  rows.warn(CheckId::hooks_present,
+            "libvirt runs hooks at each start of a VM: " + some_of(files) +
+                "; one that calls virsh or binds drivers deadlocks or undoes what vmgraft does",
+            "see that they leave vmgraft's VMs alone, or move them away");
+}
+
+// libvirt keeps no host awake, and a GPU that a VM has is put to sleep without that VM's driver.
+void check_sleep(CheckRows& rows, const HostSettings& host) {
+  if (host.sleep_states.empty()) return rows.ok(CheckId::host_sleep, "the kernel knows no way to sleep");
+  if (host.is_sleep_masked) return rows.ok(CheckId::host_sleep, "sleep.target is masked");
+  rows.warn(CheckId::host_sleep,
+            "the host can be put to sleep (" + printable(host.sleep_states) + "): a VM that has a GPU then hangs",
+            "systemctl mask sleep.target suspend.target hibernate.target hybrid-sleep.target");
+}
+
 void check_surroundings(CheckRows& rows, const HostSettings& host) {
   if (host.lockdown.empty() || host.lockdown == "none")
     rows.ok(CheckId::lockdown, "the kernel is not locked down");
@@ -51,13 +77,8 @@ void check_surroundings(CheckRows& rows, const HostSettings& host) {
               "the kernel is locked down (" + printable(host.lockdown) +
                   "): passthrough works, unsigned modules such as vendor-reset do not",
               "for a GPU that needs such a module, sign it or switch off Secure Boot");
-  if (host.hooks.empty()) return rows.ok(CheckId::hooks_present, "libvirt runs no hooks of its own for VMs");
-  std::vector<std::string> files;
-  for (const std::string& each : host.hooks) files.push_back(printable(each));
-  rows.warn(CheckId::hooks_present,
-            "libvirt runs hooks at each start of a VM: " + some_of(files) +
-                "; one that calls virsh or binds drivers deadlocks or undoes what vmgraft does",
-            "see that they leave vmgraft's VMs alone, or move them away");
+  check_hooks(rows, host);
+  check_sleep(rows, host);
 }
 
 }  // namespace

@@ -14,17 +14,19 @@
 
 namespace vmgraft {
 
-/// The rows of the report, the most fundamental first: check_host() has those up to hooks_present, check_gpu() the
+/// The rows of the report, the most fundamental first: check_host() has those up to host_sleep, check_gpu() the
 /// others.
 enum class CheckId {
   not_root,
   no_iommu,
   no_vfio,
+  no_vfio_node,
   noiommu,
   unsafe_interrupts,
   acs_override,
   lockdown,
   hooks_present,
+  host_sleep,
   absent,
   dead_device,
   bdf_moved,
@@ -46,10 +48,14 @@ enum class CheckId {
   dirty,
   d3cold,
   link_degraded,
+  numa_unknown,
   rom,
   fabric_partition,
+  fabric_manager,
   mmio_window,
   iommu_width,
+  reserved_memory,
+  amd_hole,
   memlock,
   huge_pages,
 };
@@ -65,11 +71,13 @@ inline constexpr std::array kCheckNames{
     CheckName{CheckId::not_root, "not-root"},
     CheckName{CheckId::no_iommu, "no-iommu"},
     CheckName{CheckId::no_vfio, "no-vfio"},
+    CheckName{CheckId::no_vfio_node, "no-vfio-node"},
     CheckName{CheckId::noiommu, "noiommu"},
     CheckName{CheckId::unsafe_interrupts, "unsafe-interrupts"},
     CheckName{CheckId::acs_override, "acs-override"},
     CheckName{CheckId::lockdown, "lockdown"},
     CheckName{CheckId::hooks_present, "hooks-present"},
+    CheckName{CheckId::host_sleep, "host-sleep"},
     CheckName{CheckId::absent, "absent"},
     CheckName{CheckId::dead_device, "dead-device"},
     CheckName{CheckId::bdf_moved, "bdf-moved"},
@@ -91,10 +99,14 @@ inline constexpr std::array kCheckNames{
     CheckName{CheckId::dirty, "dirty", true},
     CheckName{CheckId::d3cold, "d3cold"},
     CheckName{CheckId::link_degraded, "link-degraded"},
+    CheckName{CheckId::numa_unknown, "numa-unknown"},
     CheckName{CheckId::rom, "rom"},
     CheckName{CheckId::fabric_partition, "fabric-partition"},
+    CheckName{CheckId::fabric_manager, "fabric-manager"},
     CheckName{CheckId::mmio_window, "mmio-window"},
     CheckName{CheckId::iommu_width, "iommu-width"},
+    CheckName{CheckId::reserved_memory, "reserved-memory"},
+    CheckName{CheckId::amd_hole, "amd-hole"},
     CheckName{CheckId::memlock, "memlock"},
     CheckName{CheckId::huge_pages, "huge-pages"},
 };

@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <set>
 
+#include <fmt/format.h>
+
 #include "gpu/check_rows.hpp"
 #include "gpu/mmio_window.hpp"
 #include "model/names.hpp"
@@ -11,10 +13,6 @@ namespace vmgraft {
 namespace {
 
 constexpr std::uint16_t kNvidia = 0x10de;
-
-bool is_nvswitch(const PciFunction& function) {
-  return function.vendor == kNvidia && (function.class_code >> 8) == 0x0680;
-}
 
 bool in_partition(const FabricPartition& partition, const std::string& address) {
   return std::find(partition.gpus.begin(), partition.gpus.end(), address) != partition.gpus.end();
@@ -50,6 +48,24 @@ void check_fabric(CheckRows& rows, const CheckCase& each) {
     return rows.warn(CheckId::fabric_partition,
                      "hangs on NVSwitches, and no partition is known: it is given alone only", remedy);
   rows.ok(CheckId::fabric_partition, "in fabric partitions " + some_of(names));
+}
+
+// Without it CUDA starts on none of the board's GPUs: error 802, "system not yet initialized".
+void check_fabric_manager(CheckRows& rows, const CheckCase& each) {
+  if (!is_on_fabric(each.facts.devices, each.gpu.address)) return;
+  bool has_switches = false, has_own = false;
+  for (const PciFunction& function : each.facts.devices.functions) {
+    if (!function.is_nvswitch()) continue;
+    has_switches = true;
+    has_own = has_own || !is_group_safe(function);
+  }
+  if (!has_switches) return;
+  if (!has_own)
+    return rows.ok(CheckId::fabric_manager, "the board's NVSwitches are not the host's: the VM that has them runs it");
+  if (each.facts.use.has_fabric_manager) return rows.ok(CheckId::fabric_manager, "nv-fabricmanager runs");
+  rows.warn(CheckId::fabric_manager,
+            "the host has the board's NVSwitches, and no fabric manager runs: CUDA does not start in the VM (802)",
+            "systemctl start nvidia-fabricmanager, and activate the partition before the VM starts (fmpm -a)");
 }
 
 struct AddressSpace {
@@ -88,6 +104,53 @@ void check_address_space(CheckRows& rows, const CheckCase& each) {
   else
     rows.fail(CheckId::iommu_width, need_text(each, space) + ", " + has + ": the VM would not start (VFIO_MAP_DMA)",
               "give the VM less memory or fewer GPUs");
+}
+
+using Reserved = IommuGroup::Reserved;
+
+// What AMD's IOMMUs keep for HyperTransport. Source: the kernel's HT_RANGE_START.
+constexpr std::uint64_t kAmdHole = 0xfd00000000;
+
+std::string hex(std::uint64_t value) {
+  return fmt::format("{:#x}", value);
+}
+
+// Where the VM's memory lies: q35 has it below 4 GiB, and what is more than fits there goes on above.
+bool is_in_memory(const Reserved& region, std::uint64_t memory) {
+  if (region.start < below_4g(memory)) return true;
+  return memory_top(memory) > kFourGiB && region.end >= kFourGiB && region.start < memory_top(memory);
+}
+
+void check_addresses(CheckRows& rows, const CheckCase& each) {
+  if (!each.function.iommu_group) return;
+  const auto group = each.facts.devices.groups.find(*each.function.iommu_group);
+  if (group == each.facts.devices.groups.end()) return;
+  const std::uint64_t memory = each.wanted.spec->memory;
+  const Reserved* in_the_way = nullptr;
+  bool has_hole = false;
+  for (const Reserved& region : group->second.reserved) {
+    if (region.type.starts_with("direct")) continue;  // those are rmrr's
+    if (region.start == kAmdHole)
+      has_hole = true;
+    else if (is_in_memory(region, memory))
+      in_the_way = &region;
+  }
+  if (in_the_way == nullptr)
+    rows.ok(CheckId::reserved_memory, "its IOMMU group keeps no address for itself where the VM has memory");
+  else
+    rows.fail(CheckId::reserved_memory,
+              "its IOMMU group keeps " + hex(in_the_way->start) + "-" + hex(in_the_way->end) + " (" +
+                  printable(in_the_way->type) +
+                  ") for itself, where the VM would have memory: it would not start (VFIO_MAP_DMA)",
+              "give the VM less memory, or put the GPU into another slot");
+  if (!has_hole) return;
+  const std::uint64_t most = kAmdHole - (kFourGiB - below_4g(memory));
+  if (memory_top(memory) <= kAmdHole)
+    return rows.ok(CheckId::amd_hole, "the VM's memory ends below what AMD keeps below 1 TiB");
+  rows.warn(CheckId::amd_hole,
+            "the VM's memory reaches what AMD keeps below 1 TiB, so QEMU moves it above: drivers for Windows are known "
+            "to fail there (Code 43)",
+            "give the VM at most " + format_size(most) + ", or see that its driver works there");
 }
 
 void check_memlock(CheckRows& rows, const CheckCase& each) {
@@ -156,7 +219,8 @@ bool is_on_fabric(const HostDevices& devices, const std::string& address) {
   const PciFunction* function = devices.find(address);
   return function != nullptr && function->vendor == kNvidia && (function->class_code >> 8) == 0x0302 &&
          function->physical_function.empty() &&
-         std::any_of(devices.functions.begin(), devices.functions.end(), is_nvswitch);
+         std::any_of(devices.functions.begin(), devices.functions.end(),
+                     [](const PciFunction& each) { return each.is_nvswitch(); });
 }
 
 bool fabric_joins(const HostDevices& devices, const std::vector<std::string>& addresses) {
@@ -171,9 +235,15 @@ bool fabric_joins(const HostDevices& devices, const std::vector<std::string>& ad
 }
 
 void check_together(CheckRows& rows, const CheckCase& each) {
-  if (!each.is_parent()) check_fabric(rows, each);
+  if (!each.is_parent()) {
+    check_fabric(rows, each);
+    check_fabric_manager(rows, each);
+  }
   if (each.wanted.spec == nullptr) return;
-  if (!each.is_parent()) check_address_space(rows, each);
+  if (!each.is_parent()) {
+    check_address_space(rows, each);
+    check_addresses(rows, each);
+  }
   check_memlock(rows, each);
   check_huge_pages(rows, each);
 }

@@ -6,6 +6,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -46,9 +47,13 @@ struct PciFunction {
   std::vector<std::string> mdevs;         ///< UUIDs made on it
   std::vector<std::string> path;          ///< bridges above, the root port first
   std::string power_state;                ///< "D0", "D3hot" ...
+  std::string d3cold_allowed;             ///< "0", "1"
+  std::string power_control;              ///< "auto": it may be suspended when idle; "on"
   bool answers = true;                    ///< config space holds a vendor other than 0xffff
   std::vector<std::string> nodes;         ///< device nodes of its driver: "/dev/dri/card1", "/dev/nvidia0", "/dev/snd/..."
   [[nodiscard]] bool is_bridge() const { return (class_code >> 16) == 0x06 && ((class_code >> 8) & 0xff) == 0x04; }
+  /// Joins the GPUs of an SXM board.
+  [[nodiscard]] bool is_nvswitch() const { return vendor == 0x10de && (class_code >> 8) == 0x0680; }
   /// "0000:41:00", the slot that its functions share.
   [[nodiscard]] std::string slot() const { return address.substr(0, address.size() - 2); }
 };
@@ -74,6 +79,9 @@ struct HostDevices {
   [[nodiscard]] const PciFunction* find(const std::string& address) const;
 };
 
+/// "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001", as mediated devices are named.
+[[nodiscard]] bool is_mdev_uuid(std::string_view name);
+
 /// A function that vanishes while it is read is left out. Reads the class of every function, more only of those that matter.
 [[nodiscard]] HostDevices read_devices(Host& host, GpuConfig config);
 
@@ -92,6 +100,7 @@ struct HostUse {
   std::map<std::string, std::string> mounted;          ///< function -> "/ (nvme0n1p2)", a file system or swap on it
   std::map<std::string, std::string> default_route;    ///< function -> NIC that carries the default route
   std::map<std::string, std::string> framebuffers;     ///< function -> "efifb", whose memory lies in its BARs (/proc/iomem)
+  bool has_fabric_manager = false;                     ///< nv-fabricmanager runs; asked only where there are NVSwitches
   std::map<std::string, std::string> consoles;         ///< function -> connector that is connected and enabled: "HDMI-A-1"
 };
 
@@ -121,6 +130,9 @@ struct HostSettings {
   bool unsafe_interrupts = false;      ///< vfio_iommu_type1 allow_unsafe_interrupts=Y
   bool noiommu = false;                ///< vfio enable_unsafe_noiommu_mode=Y
   bool has_vfio = false;               ///< vfio-pci is loaded or built in, or its module is there for this kernel
+  std::optional<bool> has_vfio_node;   ///< /dev/vfio/vfio, once vfio-pci is loaded and where there is a /dev at all
+  std::string sleep_states;            ///< /sys/power/state: "freeze mem disk"; empty: it cannot sleep
+  bool is_sleep_masked = false;        ///< systemd's sleep.target leads to /dev/null
   std::string lockdown;                ///< "none", "integrity", "confidentiality"; empty: not told
   std::optional<unsigned> physical_bits;  ///< /proc/cpuinfo "address sizes"
   std::optional<unsigned> iommu_bits;     ///< of the narrowest IOMMU, where sysfs tells (intel-iommu cap: MGAW)

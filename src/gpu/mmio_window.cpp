@@ -32,11 +32,17 @@ std::uint64_t mmio_window(const std::vector<const PciFunction*>& functions) {
   return 2 * std::bit_ceil(end);
 }
 
-unsigned address_bits(std::uint64_t memory, std::uint64_t window) {
-  // q35 keeps 2 GiB below 4 GiB free for 32-bit BARs when there is more memory than fits (hw/i386/pc_q35.c).
+std::uint64_t below_4g(std::uint64_t memory) {
   constexpr std::uint64_t kMostBelow = 0xb0000000;
-  const std::uint64_t top = memory >= kMostBelow ? memory + 2 * kGiB : 4 * kGiB;
-  return static_cast<unsigned>(std::bit_width(top + window - 1));
+  return memory >= kMostBelow ? 2 * kGiB : memory;
+}
+
+std::uint64_t memory_top(std::uint64_t memory) {
+  return kFourGiB + memory - below_4g(memory);
+}
+
+unsigned address_bits(std::uint64_t memory, std::uint64_t window) {
+  return static_cast<unsigned>(std::bit_width(memory_top(memory) + window - 1));
 }
 
 }  // namespace vmgraft

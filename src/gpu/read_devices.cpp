@@ -26,15 +26,6 @@ Number number_at(Host& host, const std::string& file, int base, Number otherwise
   return value && *value <= std::numeric_limits<Number>::max() ? static_cast<Number>(*value) : otherwise;
 }
 
-bool is_uuid(std::string_view name) {
-  if (name.size() != 36) return false;
-  for (std::size_t i = 0; i < name.size(); ++i) {
-    const bool is_dash = i == 8 || i == 13 || i == 18 || i == 23;
-    if (is_dash ? name[i] != '-' : !std::isxdigit(static_cast<unsigned char>(name[i]))) return false;
-  }
-  return true;
-}
-
 /// "start end flags", a line a resource; those beyond the sixth are ROM, bridge windows and BARs of VFs.
 std::vector<PciBar> parse_bars(std::string_view text) {
   constexpr std::uint64_t kMemory = 0x200, kPrefetch = 0x2000, k64Bit = 0x100000;
@@ -74,7 +65,8 @@ class FunctionReader {
     if (!has("class")) return std::nullopt;
     read_identity();
     read_place();
-    if (!function_.is_bridge()) {
+    if (!function_.is_bridge()) {  // of which no more is asked: a host has many, and each attribute is a file
+      read_state();
       function_.bars = parse_bars(text("resource"));
       function_.boot_vga = text("boot_vga") == "1";
       const std::string methods = text("reset_method");
@@ -111,23 +103,28 @@ class FunctionReader {
     function_.class_code = number<std::uint32_t>("class", 16);
     function_.vendor = number<std::uint16_t>("vendor", 16);
     function_.device = number<std::uint16_t>("device", 16);
-    function_.subsystem_vendor = number<std::uint16_t>("subsystem_vendor", 16);
-    function_.subsystem_device = number<std::uint16_t>("subsystem_device", 16);
     function_.driver = link("driver");
-    function_.driver_override = text("driver_override");
-    if (function_.driver_override == "(null)") function_.driver_override.clear();
   }
 
   void read_place() {
     if (const auto group = sysfs::number(link("iommu_group"))) function_.iommu_group = static_cast<unsigned>(*group);
+    function_.path = sysfs::addresses_in(folder_);
+    if (!function_.path.empty()) function_.path.pop_back();
+  }
+
+  void read_state() {
+    function_.subsystem_vendor = number<std::uint16_t>("subsystem_vendor", 16);
+    function_.subsystem_device = number<std::uint16_t>("subsystem_device", 16);
+    function_.driver_override = text("driver_override");
+    if (function_.driver_override == "(null)") function_.driver_override.clear();
     if (const auto node = sysfs::number(text("numa_node")); node && *node < 4096) {
       function_.numa_node = static_cast<int>(*node);
     }
-    function_.path = sysfs::addresses_in(folder_);
-    if (!function_.path.empty()) function_.path.pop_back();
     function_.link = {speed("current_link_speed"), speed("max_link_speed"), number<unsigned>("current_link_width", 10),
                       number<unsigned>("max_link_width", 10)};
     function_.power_state = text("power_state");
+    function_.d3cold_allowed = text("d3cold_allowed");
+    if (has("power")) function_.power_control = sysfs::text(host_, at("power/control")).value_or("");
   }
 
   std::string speed(std::string_view name) {
@@ -141,7 +138,7 @@ class FunctionReader {
     function_.physical_function = link("physfn");
     std::map<std::uint64_t, std::string> vfs;  // virtfn10 comes behind virtfn9
     for (const std::string& name : names_) {
-      if (is_uuid(name)) function_.mdevs.push_back(name);
+      if (is_mdev_uuid(name)) function_.mdevs.push_back(name);
       if (!name.starts_with("virtfn")) continue;
       if (const auto index = sysfs::number(std::string_view(name).substr(6))) vfs[*index] = link(name);
     }
@@ -301,6 +298,15 @@ class DevicesReader {
 };
 
 }  // namespace
+
+bool is_mdev_uuid(std::string_view name) {
+  if (name.size() != 36) return false;
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    const bool is_dash = i == 8 || i == 13 || i == 18 || i == 23;
+    if (is_dash ? name[i] != '-' : !std::isxdigit(static_cast<unsigned char>(name[i]))) return false;
+  }
+  return true;
+}
 
 const PciFunction* HostDevices::find(const std::string& address) const {
   const auto found = std::lower_bound(

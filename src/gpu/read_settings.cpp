@@ -26,6 +26,19 @@ bool has_vfio(Host& host, const std::string& kernel) {
   return false;
 }
 
+/// A kernel that has vfio shows the node in its /dev; a container has the nodes that it was given.
+std::optional<bool> has_vfio_node(Host& host) {
+  if (!host.stat("/sys/bus/pci/drivers/vfio-pci") || !host.stat("/dev/null")) return std::nullopt;
+  return host.stat("/dev/vfio/vfio").has_value();
+}
+
+/// Source: systemd.unit(5), "masked".
+bool is_masked(Host& host, const std::string& unit) {
+  for (const char* folder : {"/etc/systemd/system/", "/run/systemd/system/"})
+    if (sysfs::followed(host, folder + unit) == "/dev/null") return true;
+  return false;
+}
+
 /// "[none] integrity confidentiality": the one in brackets.
 std::string lockdown(Host& host) {
   const std::string text = sysfs::text(host, "/sys/kernel/security/lockdown").value_or("");
@@ -159,6 +172,9 @@ HostSettings read_settings(Host& host) {
   settings.noiommu = is_set(host, "vfio/parameters/enable_unsafe_noiommu_mode");
   settings.kernel = sysfs::text(host, "/proc/sys/kernel/osrelease").value_or("");
   settings.has_vfio = has_vfio(host, settings.kernel);
+  settings.has_vfio_node = has_vfio_node(host);
+  settings.sleep_states = sysfs::text(host, "/sys/power/state").value_or("");
+  settings.is_sleep_masked = is_masked(host, "sleep.target");
   settings.lockdown = lockdown(host);
   settings.physical_bits = physical_bits(host);
   settings.iommu_bits = iommu_bits(host);

@@ -82,6 +82,16 @@ std::vector<DeviceUser> find_users(Host& host, const Nodes& nodes) {
   return users;
 }
 
+bool has_fabric_manager(Host& host, const HostDevices& devices) {
+  const auto& functions = devices.functions;
+  if (std::none_of(functions.begin(), functions.end(), [](const PciFunction& each) { return each.is_nvswitch(); }))
+    return false;
+  constexpr std::string_view kCommand = "nv-fabricmanager";
+  for (const std::string& name : sysfs::names(host, "/proc"))  // comm has 15 characters
+    if (sysfs::number(name) && sysfs::text(host, "/proc/" + name + "/comm") == kCommand.substr(0, 15)) return true;
+  return false;
+}
+
 // --- disks
 
 /// "\040" of /proc/mounts to the character it stands for.
@@ -284,6 +294,7 @@ HostUse read_use(Host& host, const HostDevices& devices, const std::vector<std::
   std::sort(sorted.begin(), sorted.end());
   HostUse use;
   use.users = find_users(host, nodes_of(devices, sorted));
+  use.has_fabric_manager = has_fabric_manager(host, devices);
   use.mounted = find_mounted(host, sorted);
   use.default_route = find_default_routes(host, sorted);
   use.framebuffers = find_framebuffers(host, devices, sorted);

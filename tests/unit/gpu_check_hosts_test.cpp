@@ -120,6 +120,12 @@ std::vector<Failure> host_failures() {
          s.host.erase("/sys/bus/pci/drivers/vfio-pci");
          s.host.erase("/lib/modules");
        }},
+      {"no-vfio-node", Health::fail, "/dev/vfio/vfio is not there",
+       [](Site& s) {
+         s.host.add_folder("/sys/bus/pci/drivers/vfio-pci");
+         s.host.add_file("/dev/null", "");
+         s.host.erase("/dev/vfio");
+       }},
       {"noiommu", Health::fail, "no-IOMMU mode",
        [](Site& s) { s.set("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y"); }},
       {"unsafe-interrupts", Health::warn, "allow_unsafe_interrupts=Y",
@@ -130,6 +136,8 @@ std::vector<Failure> host_failures() {
        [](Site& s) { s.set("/sys/kernel/security/lockdown", "none [integrity] confidentiality"); }},
       {"hooks-present", Health::warn, "/etc/libvirt/hooks/qemu",
        [](Site& s) { s.host.add_file("/etc/libvirt/hooks/qemu", "#!/bin/sh\n", 0755); }},
+      {"host-sleep", Health::warn, "can be put to sleep (freeze mem disk)",
+       [](Site& s) { s.set("/sys/power/state", "freeze mem disk"); }},
   };
 }
 
@@ -238,6 +246,12 @@ std::vector<Failure> device_failures() {
          s.set_here("current_link_width", "1");
          s.set_here("max_link_width", "16");
        }},
+      {"numa-unknown", Health::warn, "has several NUMA nodes, and the firmware does not tell which one it is on",
+       [](Site& s) {
+         s.set_here("numa_node", "-1");
+         for (const char* node : {"node0", "node7"})
+           s.host.add_folder("/sys/devices/system/node/" + std::string(node) + "/hugepages");
+       }},
       {"rom", Health::warn, "reads back changed",
        [](Site& s) {
          s.set_here("class", "0x030000");
@@ -247,6 +261,13 @@ std::vector<Failure> device_failures() {
        [](Site& s) {
          s.config.partitions = {{"p0", {s.gpu, "0000:fd:00.0", "0000:fd:00.1"}}};
          s.wanted.together = {s.gpu, "0000:fd:00.0"};
+       }},
+      {"fabric-manager", Health::warn, "no fabric manager runs",
+       [](Site& s) {
+         s.config.partitions = {{"p0", {s.gpu}}};
+         s.host.add_pci_function("0000:f1:00.0", 991, "pci0000:f1");
+         s.set(s.host.pci_folder("0000:f1:00.0") + "/class", "0x068000");
+         s.link(s.host.pci_folder("0000:f1:00.0") + "/driver", "/sys/bus/pci/drivers/nvidia-nvswitch");
        }},
   };
 }
@@ -263,6 +284,21 @@ std::vector<Failure> vm_failures() {
          s.set("/sys/devices/virtual/iommu/dmar0/intel-iommu/cap", "1e0000");
          s.wanted.spec = &s.spec;
        }},
+      {"reserved-memory", Health::fail, "its IOMMU group keeps 0x40000000-0x4fffffff (msi) for itself",
+       [](Site& s) {
+         s.add_line("/sys/kernel/iommu_groups/" + s.group() + "/reserved_regions",
+                    "0x0000000040000000 0x000000004fffffff msi");
+         s.wanted.spec = &s.spec;
+       },
+       true},
+      {"amd-hole", Health::warn, "AMD keeps below 1 TiB",
+       [](Site& s) {
+         s.add_line("/sys/kernel/iommu_groups/" + s.group() + "/reserved_regions",
+                    "0x000000fd00000000 0x000000ffffffffff reserved");
+         s.spec.memory = 1024 * kGiB;
+         s.wanted.spec = &s.spec;
+       },
+       true},
       {"memlock", Health::fail, "is not less than the host's",
        [](Site& s) {
          s.spec.memory = 64 * 1024 * kGiB;

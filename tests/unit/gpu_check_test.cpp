@@ -51,6 +51,7 @@ struct World {
     facts.gpus.push_back({kGpu, {kAudio}, {}, GpuState::host, {}, {}, {}});
     HostSettings& host = facts.settings;
     host.has_vfio = true;
+    host.has_vfio_node = true;
     host.lockdown = "none";
     host.kernel = "6.1.0";
     host.physical_bits = 46;
@@ -152,6 +153,16 @@ TEST_CASE("a sound host and GPU give rows that are all ok, each id once, in the 
   world.function(kGpu).most_vfs = 4;
   world.function(kGpu).mdev_types = {{"nvidia-11", "GRID", 1}};
   world.facts.devices.config.partitions = {{"p0", {kGpu}}};
+  PciFunction nvswitch;
+  nvswitch.address = "0000:c1:00.0";
+  nvswitch.class_code = 0x068000;
+  nvswitch.vendor = 0x10de;
+  nvswitch.driver = "nvidia-nvswitch";
+  world.add(nvswitch);
+  world.facts.use.has_fabric_manager = true;
+  world.host().nodes.push_back(world.host().nodes.front());
+  world.host().nodes.back().number = 1;
+  world.facts.devices.groups.at(7).reserved.push_back({0xfd00000000, 0xffffffffff, "reserved"});
   world.function(kGpu).class_code = 0x030000;
   std::vector<GpuCheck> rows = check_host(world.facts);
   CHECK(rows.front().address.empty());
@@ -210,6 +221,103 @@ TEST_CASE("check_host: what the host as a whole lacks") {
     world.host().hooks = {"/etc/libvirt/hooks/qemu", "/etc/libvirt/hooks/qemu.d/gpu"};
     expect(host_row(world, "hooks-present"), Health::warn, "/etc/libvirt/hooks/qemu, /etc/libvirt/hooks/qemu.d/gpu");
   }
+}
+
+TEST_CASE(
+    "check_host: a host without /dev/vfio/vfio is a container, and where vfio is not loaded yet nothing is said") {
+  World world;
+  world.host().has_vfio_node = false;
+  const GpuCheck found = host_row(world, "no-vfio-node");
+  expect(found, Health::fail, "/dev/vfio/vfio is not there");
+  CHECK(has(found.remedy, "container"));
+  world.host().has_vfio_node.reset();
+  CHECK(find_row(check_host(world.facts), "no-vfio-node") == nullptr);
+}
+
+TEST_CASE("check_host: a host that can sleep is warned of, and one whose sleep is masked is not") {
+  World world;
+  world.host().sleep_states = "freeze mem disk";
+  const GpuCheck found = host_row(world, "host-sleep");
+  expect(found, Health::warn, "can be put to sleep (freeze mem disk)");
+  CHECK(has(found.remedy, "systemctl mask sleep.target"));
+  world.host().is_sleep_masked = true;
+  expect(host_row(world, "host-sleep"), Health::ok, "sleep.target is masked");
+}
+
+TEST_CASE("check_gpu: a NUMA node that is not told matters only where there are several") {
+  World world;
+  world.function(kGpu).numa_node = -1;
+  CHECK(find_row(world.rows(), "numa-unknown") == nullptr);
+  world.host().nodes.push_back(world.host().nodes.front());
+  world.host().nodes.back().number = 1;
+  const GpuCheck found = gpu_row(world, "numa-unknown");
+  expect(found, Health::warn, "does not tell which one it is on");
+  CHECK(has(found.remedy, "/sys/bus/pci/devices/0000:41:00.0/numa_node"));
+  world.function(kGpu).numa_node = 1;
+  expect(gpu_row(world, "numa-unknown"), Health::ok, "on NUMA node 1");
+}
+
+TEST_CASE("check_gpu: NVSwitches that the host runs want its fabric manager") {
+  World world;
+  world.facts.devices.config.partitions = {{"p0", {kGpu}}};
+  CHECK(find_row(world.rows(), "fabric-manager") == nullptr);
+  PciFunction nvswitch;
+  nvswitch.address = "0000:c1:00.0";
+  nvswitch.class_code = 0x068000;
+  nvswitch.vendor = 0x10de;
+  nvswitch.driver = "nvidia-nvswitch";
+  world.add(nvswitch);
+  const GpuCheck found = gpu_row(world, "fabric-manager");
+  expect(found, Health::warn, "no fabric manager runs");
+  CHECK(has(found.remedy, "systemctl start nvidia-fabricmanager"));
+  world.facts.use.has_fabric_manager = true;
+  expect(gpu_row(world, "fabric-manager"), Health::ok, "nv-fabricmanager runs");
+  world.facts.use.has_fabric_manager = false;
+  world.function("0000:c1:00.0").driver = "vfio-pci";
+  expect(gpu_row(world, "fabric-manager"), Health::ok, "the VM that has them runs it");
+}
+
+TEST_CASE("check_gpu: memory of the VM where the GPU's group keeps addresses for itself") {
+  World world;
+  auto& reserved = world.facts.devices.groups.at(7).reserved;
+  world.for_vm();
+  SECTION("the interrupts' window lies where no VM has memory") {
+    expect(gpu_row(world, "reserved-memory"), Health::ok, "keeps no address");
+  }
+  SECTION("a hole between 2 and 4 GiB is free where the VM's memory goes on above it") {
+    reserved.push_back({0x90000000, 0x9fffffff, "reserved"});
+    expect(gpu_row(world, "reserved-memory"), Health::ok, "keeps no address");
+    world.spec.memory = 0xa0000000;  // all of it below
+    expect(gpu_row(world, "reserved-memory"), Health::fail, "keeps 0x90000000-0x9fffffff (reserved) for itself");
+  }
+  SECTION("below 2 GiB or above 4 GiB it is in the way") {
+    reserved.push_back({0x140000000, 0x14fffffff, "msi"});
+    const GpuCheck found = gpu_row(world, "reserved-memory");
+    expect(found, Health::fail, "its IOMMU group keeps 0x140000000-0x14fffffff (msi) for itself");
+    CHECK(has(found.seen, "VFIO_MAP_DMA"));
+  }
+  SECTION("what the kernel gives up is no hindrance, and what it never gives up has a row of its own") {
+    reserved.push_back({0x1000000, 0x1ffffff, "direct-relaxable"});
+    reserved.push_back({0x3000000, 0x3ffffff, "direct"});
+    expect(gpu_row(world, "reserved-memory"), Health::ok, "keeps no address");
+  }
+}
+
+TEST_CASE("check_gpu: AMD's hole below 1 TiB is warned of when the VM's memory reaches it") {
+  World world;
+  world.host().memory = 4096 * kGiB;
+  world.facts.devices.groups.at(7).reserved.push_back({0xfd00000000, 0xffffffffff, "reserved"});
+  world.for_vm();
+  world.spec.memory = 1000 * kGiB;
+  expect(gpu_row(world, "amd-hole"), Health::ok, "ends below");
+  expect(gpu_row(world, "reserved-memory"), Health::ok, "keeps no address");
+  world.spec.memory = 1011 * kGiB;
+  const GpuCheck found = gpu_row(world, "amd-hole");
+  expect(found, Health::warn, "Code 43");
+  expect(gpu_row(world, "reserved-memory"), Health::ok, "keeps no address");
+  CHECK(has(found.remedy, "1010 GiB"));
+  world.facts.devices.groups.at(7).reserved.pop_back();
+  CHECK(find_row(world.rows(), "amd-hole") == nullptr);
 }
 
 TEST_CASE("check_gpu: a GPU that is gone, dead, moved, in no group or quarantined") {

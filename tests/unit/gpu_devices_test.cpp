@@ -524,3 +524,30 @@ TEST_CASE("CPU lists are read and written, and what is malformed is left out") {
   CHECK(format_cpu_list({3, 1, 2, 2, 9}) == "1-3,9");
   CHECK(format_cpu_list({}).empty());
 }
+
+TEST_CASE("the fabric manager is found by its process, where there are NVSwitches") {
+  FakeHost host = recorded_host("sxm-8gpu");
+  CHECK_FALSE(use_of(host, {}).has_fabric_manager);
+  host.add_file("/proc/4711/comm", "nv-fabricmanage\n");  // comm has 15 characters
+  CHECK(use_of(host, {}).has_fabric_manager);
+  FakeHost other = recorded_host("pcie-2socket");
+  other.add_file("/proc/4711/comm", "nv-fabricmanage\n");
+  CHECK_FALSE(use_of(other, {}).has_fabric_manager);
+}
+
+TEST_CASE("whether the host can sleep, and whether vfio has its node, is read") {
+  FakeHost host;
+  CHECK_FALSE(read_settings(host).has_vfio_node);
+  host.add_folder("/sys/bus/pci/drivers/vfio-pci");
+  CHECK_FALSE(read_settings(host).has_vfio_node);  // no /dev: a recorded host
+  host.add_file("/dev/null", "");
+  CHECK(read_settings(host).has_vfio_node == false);
+  host.add_file("/dev/vfio/vfio", "");
+  CHECK(read_settings(host).has_vfio_node == true);
+  CHECK(read_settings(host).sleep_states.empty());
+  host.add_file("/sys/power/state", "freeze mem disk\n");
+  CHECK(read_settings(host).sleep_states == "freeze mem disk");
+  CHECK_FALSE(read_settings(host).is_sleep_masked);
+  host.add_link("/etc/systemd/system/sleep.target", "/dev/null");
+  CHECK(read_settings(host).is_sleep_masked);
+}
