@@ -103,6 +103,12 @@ std::string hostdev_xml(const PassedGpu& gpu, std::size_t function, const std::s
   return xml::to_text(document, true);
 }
 
+std::string host_device_of(const std::string& hostdev_xml) {
+  const xml::Document document = xml::parse_or_throw(hostdev_xml, "hostdev", "a device to plug in");
+  const DomainHostdev device = read_hostdev(xml::root_of(document));
+  return device.address.empty() ? device.mdev : device.address;
+}
+
 std::vector<DomainHostdev> read_hostdevs(const std::string& xml) {
   const xml::Document document = xml::parse_or_throw(xml, "domain", "domain XML");
   const xmlNode* devices = xml::child(xml::root_of(document), "devices");

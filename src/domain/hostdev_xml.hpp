@@ -17,6 +17,10 @@ namespace vmgraft {
 void fill_hostdev(xmlNode* hostdev, const PassedGpu& gpu, std::size_t function, const std::string& alias,
                   unsigned port);
 
+/// What the host calls the device of a <hostdev> that hostdev_xml() made: its PCI address, or the UUID of a mediated
+/// device.
+[[nodiscard]] std::string host_device_of(const std::string& hostdev_xml);
+
 /// The host's device of a <hostdev> or an <interface type='hostdev'>.
 [[nodiscard]] DomainHostdev read_hostdev(const xmlNode* device);
 

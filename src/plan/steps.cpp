@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "domain/hostdev_xml.hpp"
 #include "model/size.hpp"
 
 namespace vmgraft {
@@ -70,10 +71,10 @@ struct Describer {
   }
   std::string operator()(const RemoveMdev& step) const { return fmt::format("remove mediated device {}", step.uuid); }
   std::string operator()(const DetachDevice& step) const {
-    return fmt::format("ask {} to let {} go", step.name, step.alias);
+    return fmt::format("ask {} to let {} go", step.name, host_device_of(step.xml));
   }
   std::string operator()(const AttachDevice& step) const {
-    return fmt::format("plug {} into {}", step.alias, step.name);
+    return fmt::format("plug {} into {}", host_device_of(step.xml), step.name);
   }
 };
 

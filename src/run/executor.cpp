@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "domain/hostdev_xml.hpp"
 #include "run/fresh.hpp"
 #include "run/step_effects.hpp"
 #include "run/store_trust.hpp"
@@ -21,8 +22,8 @@ bool commits(const Step& step) { return is_commit(step) || std::holds_alternativ
 /// let go.
 Error left_out(Error error, const Step& step) {
   const AttachDevice& device = std::get<AttachDevice>(step);
-  error.add_leftover(fmt::format("{} is not in VM '{}' any more: {}; the next command releases it", device.alias, device.name,
-                                 error.what()));
+  error.add_leftover(fmt::format("{} is not in VM '{}' any more: {}; the next command releases it", host_device_of(device.xml),
+                                 device.name, error.what()));
   return error;
 }
 

@@ -289,7 +289,7 @@ TEST_CASE("a plan of which any effect fails leaves the start, or names what is l
       const Error error = error_of([&] { world.run(plan); });
       const bool is_pending = !world.host.list_folder(world.store.journal_folder()).empty();
       if (!is_pending && scenario.plug_in_again && !error.leftovers().empty()) {
-        CHECK(error.leftovers().front().find("ua-gpu0-0 is not in VM 'a' any more") == 0);
+        CHECK(error.leftovers().front().find("0000:41:00.0 is not in VM 'a' any more") == 0);
         scenario.plug_in_again(world);
         INFO(difference(worlds.finish.host, world.host));
         CHECK(world.host == worlds.finish.host);
