@@ -86,7 +86,7 @@ struct VmInfo : VmSummary {
   std::string console_log;              ///< path of the kept serial log
   std::vector<DiskInfo> disks;
   std::vector<NicInfo> networks;
-  std::vector<std::string> gpus;        ///< addresses of the host's GPUs that it holds now
+  std::vector<std::string> gpus;        ///< addresses of the GPUs that it holds now, UUIDs of mediated devices
   std::vector<std::string> tuning_done;      ///< what was done for speed at its last start, while it runs
   std::vector<std::string> tuning_not_done;  ///< what could not be, and why
   std::vector<SnapshotInfo> snapshot_tree;  ///< parents before children

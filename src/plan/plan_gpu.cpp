@@ -7,6 +7,7 @@
 
 #include <vmgraft/error.hpp>
 
+#include "domain/placement.hpp"
 #include "host/sha256.hpp"
 
 namespace vmgraft {
@@ -68,6 +69,37 @@ std::vector<Step> take(const GpuFacts& facts, const Gpu& gpu, GpuRecord& record)
   return steps;
 }
 
+std::string sysfs(const std::string& address, const char* attribute) {
+  return fmt::format("/sys/bus/pci/devices/{}/{}", address, attribute);
+}
+
+/// vfio-pci lets an idle function sleep, and from D3cold some GPUs never wake up: what is for VMs stays awake. A VF has no
+/// power of its own.
+std::vector<Step> keep_awake(const GpuFacts& facts, const Gpu& gpu, GpuRecord& record) {
+  std::vector<Step> steps;
+  for (const std::string& address : functions_of(gpu)) {
+    const PciFunction& each = function(facts, address);
+    if (!each.physical_function.empty() || (each.d3cold_allowed != "1" && each.power_control != "auto")) continue;
+    record.power.push_back({address, each.d3cold_allowed, each.power_control});
+    if (each.d3cold_allowed == "1") steps.emplace_back(WriteAttribute{sysfs(address, "d3cold_allowed"), "0", "1"});
+    if (each.power_control == "auto") steps.emplace_back(WriteAttribute{sysfs(address, "power/control"), "on", "auto"});
+  }
+  return steps;
+}
+
+/// As it was before; the record forgets it.
+std::vector<Step> let_sleep(const GpuFacts& facts, GpuRecord& record) {
+  std::vector<Step> steps;
+  for (const GpuPower& before : record.power) {
+    if (facts.devices.find(before.address) == nullptr) continue;
+    if (before.control == "auto") steps.emplace_back(WriteAttribute{sysfs(before.address, "power/control"), "auto", "on"});
+    if (before.d3cold_allowed == "1")
+      steps.emplace_back(WriteAttribute{sysfs(before.address, "d3cold_allowed"), "1", "0"});
+  }
+  record.power.clear();
+  return steps;
+}
+
 /// Where each function came from, the GPU before its companions; the record forgets it.
 std::vector<Step> give_back(const GpuFacts& facts, GpuRecord& record) {
   std::vector<Step> steps;
@@ -112,10 +144,6 @@ void append(std::vector<Step>& to, std::vector<Step> steps) {
   to.insert(to.end(), std::make_move_iterator(steps.begin()), std::make_move_iterator(steps.end()));
 }
 
-std::string sriov(const std::string& physical, const char* attribute) {
-  return fmt::format("/sys/bus/pci/devices/{}/{}", physical, attribute);
-}
-
 }  // namespace
 
 std::vector<std::string> functions_of(const Gpu& gpu) {
@@ -133,6 +161,71 @@ std::string mdev_uuid(const std::string& vm_uuid, std::size_t index) {
   return hex;
 }
 
+std::vector<std::string> free_mdev_uuids(const HostDevices& devices, const std::string& vm_uuid, std::size_t count) {
+  std::set<std::string> there;
+  for (const PciFunction& each : devices.functions) there.insert(each.mdevs.begin(), each.mdevs.end());
+  std::vector<std::string> found;
+  for (std::size_t index = 0; found.size() < count; ++index) {
+    if (index == kMostMdevs)
+      throw Error(Errc::conflict, fmt::format("a VM has {} mediated devices at most", kMostMdevs),
+                  "detach one that it has: vmgraft gpu detach");
+    std::string uuid = mdev_uuid(vm_uuid, index);
+    if (!there.contains(uuid)) found.push_back(std::move(uuid));
+  }
+  return found;
+}
+
+Plan plan_remove_mdevs(const std::string& vm, const std::string& vm_uuid, const std::vector<std::string>& there,
+                       const std::set<std::string>& held) {
+  Plan plan{fmt::format("remove mediated devices of {}", vm), {vm}, {}};
+  for (std::size_t i = 0; i < kMostMdevs; ++i) {
+    const std::string uuid = mdev_uuid(vm_uuid, i);
+    if (std::find(there.begin(), there.end(), uuid) != there.end() && !held.contains(uuid))
+      plan.steps.emplace_back(RemoveMdev{uuid});
+  }
+  if (!plan.steps.empty()) plan.steps.insert(plan.steps.begin(), Commit{});
+  return plan;
+}
+
+std::optional<GpuPart> find_gpu_part(const GpuFacts& facts, const std::string& device) {
+  for (const Gpu& gpu : facts.gpus) {
+    const std::vector<std::string>& mdevs = function(facts, gpu.address).mdevs;
+    if (std::find(mdevs.begin(), mdevs.end(), device) != mdevs.end()) return GpuPart{gpu.address, {device}};
+    if (gpu.address != device) continue;
+    GpuPart part{gpu.address, functions_of(gpu)};
+    part.devices.insert(part.devices.end(), mdevs.begin(), mdevs.end());
+    return part;
+  }
+  return std::nullopt;
+}
+
+std::vector<DetachDevice> detach_steps(const std::string& vm, const std::string& vm_uuid, const std::string& xml,
+                                       unsigned timeout, const std::vector<std::string>* only) {
+  std::optional<std::vector<unsigned>> ports;
+  std::vector<DetachDevice> steps;
+  for (const DomainHostdev& device : read_hostdevs(xml)) {
+    const std::string& name = device.address.empty() ? device.mdev : device.address;
+    if (device.alias.empty() || name.empty()) continue;
+    if (only != nullptr && std::find(only->begin(), only->end(), name) == only->end()) continue;
+    unsigned port = device.port;
+    if (device.guest_function != 0) {  // libvirt hot-plugs only first functions: it comes back on a port of its own
+      if (!ports) ports = free_root_ports(xml);
+      if (ports->empty())
+        throw Error(Errc::conflict,
+                    fmt::format("VM '{}' has no free PCIe root port for {}, which has to be plugged in again", vm, name),
+                    "stop the VM first");
+      port = ports->back();
+      ports->pop_back();
+    }
+    PassedGpu alone;
+    alone.mdev = device.mdev;
+    if (device.mdev.empty()) alone.functions.push_back({device.address, true, 0});
+    steps.push_back({vm, vm_uuid, device.alias, hostdev_xml(alone, 0, device.alias, port), timeout});
+  }
+  std::reverse(steps.begin(), steps.end());
+  return steps;
+}
+
 Plan plan_lease(const GpuFacts& facts, const GpuLedger& ledger, const std::vector<std::string>& addresses,
                 const std::vector<MakeMdev>& mdevs, const Lease& lease) {
   Plan plan = new_plan(fmt::format("take GPUs for {}", lease.vm));
@@ -145,6 +238,7 @@ Plan plan_lease(const GpuFacts& facts, const GpuLedger& ledger, const std::vecto
     record.store = lease.store;
     record.release = to_word(lease.release);
     record.note.clear();
+    append(binds, keep_awake(facts, gpu_at(facts, address), record));
     append(binds, take(facts, gpu_at(facts, address), record));
     plan.steps.emplace_back(write_record(facts, ledger, record));
   }
@@ -169,7 +263,10 @@ Plan plan_release(const GpuFacts& facts, const GpuLedger& ledger, const std::str
     if (policy == "driver" && record.lent) append(plan.steps, pass_through_driver(facts, record));
     if (policy == "driver" && !record.origins.empty())
       record.note = fmt::format("reset by {}, then started by its host driver", outcome.method);
-    if (!record.lent) append(plan.steps, give_back(facts, record));
+    if (!record.lent) {
+      append(plan.steps, give_back(facts, record));
+      append(plan.steps, let_sleep(facts, record));
+    }
   }
   plan.steps.emplace_back(write_record(facts, ledger, record));
   return plan;
@@ -190,7 +287,8 @@ Plan plan_lend(const GpuFacts& facts, const GpuLedger& ledger, const std::string
   GpuRecord record = known(facts, address);
   record.lent = true;
   record.note.clear();
-  std::vector<Step> binds = take(facts, gpu_at(facts, address), record);
+  std::vector<Step> binds = keep_awake(facts, gpu_at(facts, address), record);
+  append(binds, take(facts, gpu_at(facts, address), record));
   plan.steps.emplace_back(write_record(facts, ledger, record));
   append(plan.steps, std::move(binds));
   return plan;
@@ -206,6 +304,7 @@ Plan plan_return(const GpuFacts& facts, const GpuLedger& ledger, const std::stri
   record.note = outcome.failure.empty() ? reset_note(outcome)
                                         : fmt::format("returned by force: {}", outcome.failure);
   append(plan.steps, give_back(facts, record));
+  append(plan.steps, let_sleep(facts, record));
   plan.steps.emplace_back(write_record(facts, ledger, record));
   return plan;
 }
@@ -219,9 +318,24 @@ Plan plan_make_vfs(const GpuFacts& facts, const GpuLedger& ledger, const std::st
   GpuRecord record = known(facts, physical);
   record.made_vfs = count;
   plan.steps.emplace_back(write_record(facts, ledger, record));
-  plan.steps.emplace_back(WriteAttribute{sriov(physical, "sriov_drivers_autoprobe"), "0", "1"});
-  plan.steps.emplace_back(WriteAttribute{sriov(physical, "sriov_numvfs"), std::to_string(count), "0"});
+  plan.steps.emplace_back(WriteAttribute{sysfs(physical, "sriov_drivers_autoprobe"), "0", "1"});
+  plan.steps.emplace_back(WriteAttribute{sysfs(physical, "sriov_numvfs"), std::to_string(count), "0"});
   return plan;
+}
+
+std::vector<std::string> idle_physical_functions(const GpuFacts& facts) {
+  const auto is_idle = [&](const std::string& address) {
+    const Gpu* vf = facts.find(address);
+    return vf == nullptr || vf->state == GpuState::host || vf->state == GpuState::vfio;
+  };
+  std::vector<std::string> found;
+  for (const GpuRecord& record : facts.records) {
+    const PciFunction* physical = facts.devices.find(record.address);
+    if (record.made_vfs == 0 || physical == nullptr || facts.record(record.address) == nullptr) continue;
+    const std::vector<std::string>& vfs = physical->virtual_functions;
+    if (std::all_of(vfs.begin(), vfs.end(), is_idle)) found.push_back(record.address);
+  }
+  return found;
 }
 
 Plan plan_remove_vfs(const GpuFacts& facts, const GpuLedger& ledger, const std::string& physical) {
@@ -229,8 +343,8 @@ Plan plan_remove_vfs(const GpuFacts& facts, const GpuLedger& ledger, const std::
   GpuRecord record = known(facts, physical);
   record.made_vfs = 0;
   plan.steps.emplace_back(
-      WriteAttribute{sriov(physical, "sriov_numvfs"), "0", std::to_string(function(facts, physical).vfs)});
-  plan.steps.emplace_back(WriteAttribute{sriov(physical, "sriov_drivers_autoprobe"), "1", "0"});
+      WriteAttribute{sysfs(physical, "sriov_numvfs"), "0", std::to_string(function(facts, physical).vfs)});
+  plan.steps.emplace_back(WriteAttribute{sysfs(physical, "sriov_drivers_autoprobe"), "1", "0"});
   plan.steps.emplace_back(write_record(facts, ledger, record));
   return plan;
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -35,8 +37,32 @@ struct ResetOutcome {
 [[nodiscard]] std::string mdev_uuid(const std::string& vm_uuid, std::size_t index);
 /// As many a VM can have at most: the template's limit.
 inline constexpr std::size_t kMostMdevs = 64;
+/// Those of \p count more mediated devices for a VM: none that it has already.
+/// \throws Error conflict: it has kMostMdevs then.
+[[nodiscard]] std::vector<std::string> free_mdev_uuids(const HostDevices& devices, const std::string& vm_uuid,
+                                                       std::size_t count);
+/// Remove the mediated devices that vmgraft made for a VM and that it does not have (any more). Nothing: no step.
+/// \param there  UUIDs of all that the host has. \param held  of those in the running VM.
+[[nodiscard]] Plan plan_remove_mdevs(const std::string& vm, const std::string& vm_uuid,
+                                     const std::vector<std::string>& there, const std::set<std::string>& held);
 
-/// Write the leases, then put every function on vfio-pci that is on no VFIO driver.
+/// What a VM can hold of the GPU that \p device names: its functions, or mediated devices made on it. The UUID of one of
+/// those means that one alone.
+struct GpuPart {
+  std::string gpu;                     ///< address
+  std::vector<std::string> devices;    ///< addresses and UUIDs
+};
+/// \returns nothing when there is no such GPU or mediated device.
+[[nodiscard]] std::optional<GpuPart> find_gpu_part(const GpuFacts& facts, const std::string& device);
+
+/// Ask a running VM for the devices of the host that it has, companions before their GPU.
+/// \param xml   the running domain's. \param only  addresses and UUIDs; nullptr: all.
+/// \throws Error conflict: no free root port for one that has to be plugged in again.
+[[nodiscard]] std::vector<DetachDevice> detach_steps(const std::string& vm, const std::string& vm_uuid,
+                                                     const std::string& xml, unsigned timeout,
+                                                     const std::vector<std::string>* only);
+
+/// Write the leases, keep every function awake, then put it on vfio-pci where it is on no VFIO driver.
 [[nodiscard]] Plan plan_lease(const GpuFacts& facts, const GpuLedger& ledger, const std::vector<std::string>& addresses,
                               const std::vector<MakeMdev>& mdevs, const Lease& lease);
 /// The VM that held the GPU is gone: end the lease, and put the GPU where its policy says; quarantine it when the reset failed.
@@ -53,6 +79,8 @@ inline constexpr std::size_t kMostMdevs = 64;
 
 /// Make \p count virtual functions on a physical one that has none; they get no driver of the host.
 [[nodiscard]] Plan plan_make_vfs(const GpuFacts& facts, const GpuLedger& ledger, const std::string& physical, unsigned count);
+/// Physical functions whose VFs we made and nobody has: for a start that failed or died, or for VMs that are gone.
+[[nodiscard]] std::vector<std::string> idle_physical_functions(const GpuFacts& facts);
 /// Remove those that we made.
 [[nodiscard]] Plan plan_remove_vfs(const GpuFacts& facts, const GpuLedger& ledger, const std::string& physical);
 

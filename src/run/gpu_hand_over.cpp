@@ -44,11 +44,15 @@ std::vector<std::string> whole_ones(const GpuChoice& choice) {
   return addresses;
 }
 
-std::vector<MakeMdev> mdevs_of(const GpuChoice& choice, const std::string& vm_uuid, Placement& placement) {
+std::vector<MakeMdev> mdevs_of(const GpuFacts& facts, const GpuChoice& choice, const std::string& vm_uuid,
+                               Placement& placement) {
+  const auto count = static_cast<std::size_t>(std::count_if(
+      choice.gpus.begin(), choice.gpus.end(), [](const GpuChoice::One& one) { return one.kind == GpuKind::mdev; }));
+  const std::vector<std::string> uuids = free_mdev_uuids(facts.devices, vm_uuid, count);
   std::vector<MakeMdev> mdevs;
   for (std::size_t i = 0; i < choice.gpus.size(); ++i) {
     if (choice.gpus[i].kind != GpuKind::mdev) continue;
-    mdevs.push_back({choice.gpus[i].address, choice.gpus[i].mdev_type, mdev_uuid(vm_uuid, i)});
+    mdevs.push_back({choice.gpus[i].address, choice.gpus[i].mdev_type, uuids.at(mdevs.size())});
     placement.gpus.at(i).mdev = mdevs.back().uuid;
   }
   return mdevs;
@@ -182,7 +186,7 @@ Manager::Impl::Hold Manager::Impl::take_gpus(const Manifest& manifest, const VmS
   VmSpec tuned = spec;
   tuned.tuning = tuning;
   Placement placement = place(facts, choice, tuned, place_for);
-  const std::vector<MakeMdev> mdevs = mdevs_of(choice, manifest.uuid, placement);
+  const std::vector<MakeMdev> mdevs = mdevs_of(facts, choice, manifest.uuid, placement);
   load_vfio();
   execute(plan_lease(facts, ledger(), addresses, mdevs, {manifest.name, manifest.uuid, store().root(), spec.release}));
   if (const std::uint64_t estimate = start_estimate(placement, facts, spec); estimate > 10)
@@ -244,29 +248,8 @@ std::vector<std::string> Manager::Impl::plug_gpus(const Manifest& manifest, cons
 
 std::vector<DetachDevice> Manager::Impl::detach_steps(const Manifest& manifest, std::chrono::seconds timeout,
                                                       const std::vector<std::string>* only) {
-  const std::string live = hypervisor().domain_xml(manifest.uuid, false);
-  std::vector<unsigned> ports = free_root_ports(live);
-  std::vector<DetachDevice> steps;
-  for (const DomainHostdev& device : read_hostdevs(live)) {
-    if (device.alias.empty() || (device.address.empty() && device.mdev.empty())) continue;
-    if (only != nullptr && std::find(only->begin(), only->end(), device.address) == only->end()) continue;
-    unsigned port = device.port;
-    if (device.guest_function != 0) {  // libvirt hot-plugs only first functions: it comes back on a port of its own
-      if (ports.empty())
-        throw Error(Errc::conflict, fmt::format("VM '{}' has no free PCIe root port for {}, which has to be plugged in again",
-                                                manifest.name, device.address),
-                    "stop the VM first");
-      port = ports.back();
-      ports.pop_back();
-    }
-    PassedGpu alone;
-    alone.mdev = device.mdev;
-    if (device.mdev.empty()) alone.functions.push_back({device.address, true, 0});
-    steps.push_back({manifest.name, manifest.uuid, device.alias, hostdev_xml(alone, 0, device.alias, port),
-                     static_cast<unsigned>(timeout.count())});
-  }
-  std::reverse(steps.begin(), steps.end());  // companions before their GPU
-  return steps;
+  return vmgraft::detach_steps(manifest.name, manifest.uuid, hypervisor().domain_xml(manifest.uuid, false),
+                               static_cast<unsigned>(timeout.count()), only);
 }
 
 }  // namespace vmgraft

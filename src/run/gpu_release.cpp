@@ -31,13 +31,7 @@ void Manager::Impl::release_mdevs(const Manifest& manifest) {
   std::set<std::string> held;
   if (const std::optional<DomainState> domain = hypervisor().find_by_uuid(manifest.uuid); is_active(domain))
     for (const DomainHostdev& device : read_hostdevs(hypervisor().domain_xml(manifest.uuid, false))) held.insert(device.mdev);
-  Plan plan{fmt::format("remove mediated devices of {}", manifest.name), {manifest.name}, {Commit{}}};
-  for (std::size_t i = 0; i < kMostMdevs; ++i) {
-    const std::string uuid = mdev_uuid(manifest.uuid, i);
-    if (std::find(there.begin(), there.end(), uuid) != there.end() && !held.contains(uuid))
-      plan.steps.emplace_back(RemoveMdev{uuid});
-  }
-  if (plan.steps.size() > 1) execute(plan);
+  execute(plan_remove_mdevs(manifest.name, manifest.uuid, there, held));
 }
 
 std::string Manager::Impl::release_leases(const Manifest& manifest) {
@@ -90,16 +84,7 @@ void Manager::Impl::remove_idle_vfs() {
   const std::vector<GpuRecord> records = ledger().records();
   if (std::all_of(records.begin(), records.end(), [](const GpuRecord& each) { return each.made_vfs == 0; })) return;
   const GpuFacts facts = gpu_facts(GpuDepth::whole);
-  const auto is_idle = [&](const std::string& address) {
-    const Gpu* vf = facts.find(address);
-    return vf == nullptr || vf->state == GpuState::host || vf->state == GpuState::vfio;
-  };
-  for (const GpuRecord& record : records) {
-    const PciFunction* physical = facts.devices.find(record.address);
-    if (record.made_vfs == 0 || physical == nullptr || facts.record(record.address) == nullptr) continue;
-    const std::vector<std::string>& vfs = physical->virtual_functions;
-    if (std::all_of(vfs.begin(), vfs.end(), is_idle)) execute(plan_remove_vfs(facts, ledger(), record.address));
-  }
+  for (const std::string& physical : idle_physical_functions(facts)) execute(plan_remove_vfs(facts, ledger(), physical));
 }
 
 std::optional<FileLock> Manager::Impl::try_lock_vm(const std::string& vm) {

@@ -95,23 +95,24 @@ std::vector<GpuChange> Manager::gpu_attach(const GpuAttachRequest& request) {
 
 GpuChange Manager::gpu_detach(const GpuDetachRequest& request) {
   Impl& impl = *impl_;
-  const std::string address = require_address(request.address);
+  const std::string device = is_mdev_uuid(request.address) ? request.address : require_address(request.address);
   static_cast<void>(impl.store().manifest(request.vm));
   impl.require_gpu_host();
   const Locks locks = impl.lock_vms({request.vm}, "gpu detach " + request.vm);
   const Manifest manifest = impl.store().manifest(request.vm);
   static_cast<void>(impl.running_domain(manifest));
-  const Gpu gpu = require_gpu(impl.gpu_facts(Impl::GpuDepth::list), address);
-  const std::vector<std::string> functions = functions_of(gpu);
-  Plan plan{fmt::format("gpu detach {} {}", request.vm, address), {request.vm}, {}};
-  for (DetachDevice& step : impl.detach_steps(manifest, request.timeout, &functions)) plan.steps.emplace_back(std::move(step));
+  const GpuFacts facts = impl.gpu_facts(Impl::GpuDepth::list);
+  const std::optional<GpuPart> part = find_gpu_part(facts, device);
+  const Gpu gpu = require_gpu(facts, part ? part->gpu : device);
+  Plan plan{fmt::format("gpu detach {} {}", request.vm, device), {request.vm}, {}};
+  for (DetachDevice& step : impl.detach_steps(manifest, request.timeout, &part->devices)) plan.steps.emplace_back(std::move(step));
   if (plan.steps.empty())
-    throw Error(Errc::conflict, fmt::format("VM '{}' does not hold the GPU {}", request.vm, address),
+    throw Error(Errc::conflict, fmt::format("VM '{}' does not hold the GPU {}", request.vm, device),
                 gpu.vm.empty() ? "vmgraft show tells which it holds" : fmt::format("VM '{}' does", printable(gpu.vm)));
-  impl.progress(fmt::format("asking {} to let {} go", request.vm, address));
+  impl.progress(fmt::format("asking {} to let {} go", request.vm, device));
   impl.execute(plan);
   const std::string reset = impl.release_gpus(manifest);
-  GpuChange change = change_of(impl.gpu_facts(Impl::GpuDepth::list), address);
+  GpuChange change = change_of(impl.gpu_facts(Impl::GpuDepth::list), gpu.address);
   change.reset = reset;
   return change;
 }

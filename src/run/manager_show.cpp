@@ -65,11 +65,15 @@ void add_networks(VmInfo& info, const DomainFacts& facts, const std::vector<NicI
 void add_gpus(VmInfo& info, const std::string& live_xml) {
   std::set<std::string> slots;
   std::set<std::string> addresses;
-  for (const DomainHostdev& device : read_hostdevs(live_xml))
+  std::vector<std::string> mdevs;
+  for (const DomainHostdev& device : read_hostdevs(live_xml)) {
     if (!device.address.empty()) addresses.insert(device.address);
+    if (!device.mdev.empty()) mdevs.push_back(device.mdev);
+  }
   // The first function of a slot is the GPU, the others come along with it.
   for (const std::string& address : addresses)
     if (slots.insert(address.substr(0, address.rfind('.'))).second) info.gpus.push_back(address);
+  info.gpus.insert(info.gpus.end(), mdevs.begin(), mdevs.end());
   std::tie(info.tuning_done, info.tuning_not_done) = read_placement_notes(live_xml);
 }
 

@@ -30,11 +30,15 @@ std::string override_of(Host& host, const std::string& address) {
   return text == "(null)" ? std::string{} : text;
 }
 
-/// Every write of these may succeed and do nothing: the only proof is the link afterwards.
-void bind(Host& host, const std::string& address, const std::string& driver, const std::string& driver_override) {
+void require_there(Host& host, const std::string& address) {
   if (!host.stat(sysfs(address)))
     throw Error(Errc::host_unfit, fmt::format("PCI function {} is not there (any more)", address),
                 "was the card taken out, or its virtual functions removed? lspci -D tells what there is");
+}
+
+/// Every write of these may succeed and do nothing: the only proof is the link afterwards.
+void bind(Host& host, const std::string& address, const std::string& driver, const std::string& driver_override) {
+  require_there(host, address);
   if (override_of(host, address) != driver_override)
     host.write_attribute(sysfs(address) + "/driver_override", driver_override + "\n", kAttributeDeadline);
   const std::string now = driver_of(host, address);
@@ -47,6 +51,12 @@ void bind(Host& host, const std::string& address, const std::string& driver, con
               fmt::format("{} should be on {}, but it is on {}", address, driver.empty() ? "no driver" : driver,
                           reached.empty() ? "no driver" : reached),
               driver.empty() ? "look at dmesg" : fmt::format("is the module of {} loaded? dmesg tells why it did not take it", driver));
+}
+
+/// An attribute of a PCI function, all that plans write: of one that is gone, that is said, and not which file is missing.
+void write(Host& host, const std::string& path, const std::string& value) {
+  require_there(host, path.substr(sysfs("").size(), std::string_view("0000:41:00.0").size()));
+  if (trimmed(host.read_file(path).value_or("")) != value) host.write_attribute(path, value, kAttributeDeadline);
 }
 
 /// What the running domain has under that alias, by the host's name for it; empty: nothing.
@@ -88,14 +98,8 @@ void undo_step(World& world, const BindDriver& step) {
   bind(world.host, step.address, step.from_driver, step.from_override);
 }
 
-void apply_step(World& world, const WriteAttribute& step) {
-  if (trimmed(world.host.read_file(step.path).value_or("")) != step.value)
-    world.host.write_attribute(step.path, step.value, kAttributeDeadline);
-}
-void undo_step(World& world, const WriteAttribute& step) {
-  if (trimmed(world.host.read_file(step.path).value_or("")) != step.previous)
-    world.host.write_attribute(step.path, step.previous, kAttributeDeadline);
-}
+void apply_step(World& world, const WriteAttribute& step) { write(world.host, step.path, step.value); }
+void undo_step(World& world, const WriteAttribute& step) { write(world.host, step.path, step.previous); }
 
 void apply_step(World& world, const MakeMdev& step) {
   if (world.host.stat("/sys/bus/mdev/devices/" + step.uuid)) return;

@@ -57,6 +57,29 @@ std::vector<GpuOrigin> read_origins(Fields& fields) {
   return origins;
 }
 
+/// Written back to sysfs: nothing but what was read there.
+std::string one_of(Fields& fields, std::string_view key, const std::vector<std::string_view>& known) {
+  std::string word = fields.text(key);
+  if (word.empty() || std::find(known.begin(), known.end(), word) != known.end()) return word;
+  fields.at(key).fail("'" + printable(word, 80) + "' is no setting of it");
+}
+
+std::vector<GpuPower> read_power(Fields& fields) {
+  std::vector<GpuPower> settings;
+  const Place list = fields.at("power");
+  for (Json& value : fields.list("power")) {
+    const Place here{list.where, &list, {}, settings.size()};
+    Fields members(value, here);
+    GpuPower power;
+    power.address = checked(members.text("address"), members.at("address"));
+    power.d3cold_allowed = one_of(members, "d3cold_allowed", {"0", "1"});
+    power.control = one_of(members, "control", {"auto", "on"});
+    members.done();
+    settings.push_back(std::move(power));
+  }
+  return settings;
+}
+
 std::string read_release(Fields& fields) {
   std::string word = fields.text("release");
   for (const std::string_view known : {"", "reset", "driver", "keep"}) {
@@ -74,6 +97,7 @@ GpuRecord parse(const std::string& text, const std::string& where) {
   record.address = checked(fields.text("address"), fields.at("address"));
   record.identity = fields.text("identity");
   record.origins = read_origins(fields);
+  record.power = read_power(fields);
   record.lent = fields.flag("lent");
   record.vm_uuid = fields.text("vm_uuid");
   record.vm = fields.text("vm");
@@ -94,10 +118,14 @@ std::string to_json_text(const GpuRecord& record) {
     origins.push_back(
         {{"address", origin.address}, {"driver", origin.driver}, {"driver_override", origin.driver_override}});
   }
+  Json power = Json::array();
+  for (const GpuPower& each : record.power)
+    power.push_back({{"address", each.address}, {"d3cold_allowed", each.d3cold_allowed}, {"control", each.control}});
   const Json json{{"version", kVersion},
                   {"address", record.address},
                   {"identity", record.identity},
                   {"origins", std::move(origins)},
+                  {"power", std::move(power)},
                   {"lent", record.lent},
                   {"vm_uuid", record.vm_uuid},
                   {"vm", record.vm},

@@ -18,11 +18,20 @@ struct GpuOrigin {
   friend bool operator==(const GpuOrigin&, const GpuOrigin&) = default;
 };
 
+/// How a function's power was managed before vmgraft kept it awake.
+struct GpuPower {
+  std::string address;
+  std::string d3cold_allowed;    ///< "0", "1"; empty: it has no such setting
+  std::string control;           ///< "auto", "on"; empty: it has no such setting
+  friend bool operator==(const GpuPower&, const GpuPower&) = default;
+};
+
 /// What the host and libvirt do not know of a GPU that vmgraft has touched since boot.
 struct GpuRecord {
   std::string address;
   std::string identity;          ///< "10de:2330 10de:16c1": another device at the address is another GPU
   std::vector<GpuOrigin> origins;///< of every function that was taken; empty: it stands where it was found
+  std::vector<GpuPower> power;   ///< of every function that was kept awake
   bool lent = false;
   std::string vm_uuid;           ///< leased to this VM; empty: to none
   std::string vm;                ///< its name

@@ -62,6 +62,8 @@ void FakeHost::add_pci_function(const std::string& address, unsigned group, cons
   add_file(folder + "/config", std::string("\xde\x10\x30\x23", 4) + std::string(252, '\0'));
   add_file(folder + "/numa_node", "0\n");
   add_file(folder + "/power_state", "D0\n", 0444);
+  add_file(folder + "/d3cold_allowed", "1\n");
+  add_file(folder + "/power/control", "auto\n");
   add_file(folder + "/driver_override", "(null)\n");
   add_file(folder + "/reset", "", 0200);
   add_file(folder + "/reset_method", "flr bus\n");

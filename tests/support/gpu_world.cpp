@@ -39,6 +39,13 @@ Plan lease_of(FakeHost& host, const std::string& vm, GpuRelease release) {
                     {vm, "00000000-0000-4000-8000-610000000000", "/store", release});
 }
 
+Plan mdev_lease_of(FakeHost& host, const std::string& vm, const std::string& uuid, std::size_t count) {
+  const GpuFacts facts = gpu_facts_of(host);
+  std::vector<MakeMdev> mdevs;
+  for (const std::string& one : free_mdev_uuids(facts.devices, uuid, count)) mdevs.push_back({kGpu, "nvidia-11", one});
+  return plan_lease(facts, ledger_of(host), {}, mdevs, {vm, uuid, "/store", GpuRelease::reset});
+}
+
 Plan GpuWorld::release() { return plan_release(facts(), ledger(), kGpu, {"hot", {}}); }
 
 void GpuWorld::dedicate() {

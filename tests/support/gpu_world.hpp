@@ -15,6 +15,9 @@ void add_gpus(FakeHost& host);
 /// Of 0000:41:00.0 for a VM.
 [[nodiscard]] Plan lease_of(FakeHost& host, const std::string& vm, GpuRelease release = GpuRelease::reset);
 
+/// Mediated devices of 0000:41:00.0, of type nvidia-11, for a VM.
+[[nodiscard]] Plan mdev_lease_of(FakeHost& host, const std::string& vm, const std::string& uuid, std::size_t count);
+
 /// A PlanWorld with the GPUs of add_gpus().
 class GpuWorld : public PlanWorld {
  public:

@@ -339,7 +339,7 @@ TEST_CASE("check_gpu: a GPU that is gone, dead, moved, in no group or quarantine
     CHECK(find_row(world.rows(), "group-not-viable") == nullptr);
   }
   SECTION("bdf-moved") {
-    world.facts.records = {{kGpu, "10de:2330 10de:16c1", {}, false, {}, {}, {}, {}, {}, {}, 0}};
+    world.facts.records = {{kGpu, "10de:2330 10de:16c1", {}, {}, false, {}, {}, {}, {}, {}, {}, 0}};
     expect(gpu_row(world, "bdf-moved"), Health::ok, "10de:2330 10de:16c1");
     world.facts.records.front().identity = "1002:74a1 1002:74a1";
     expect(gpu_row(world, "bdf-moved"), Health::fail, "is 10de:2330 10de:16c1, but vmgraft knows 1002:74a1 1002:74a1");

@@ -14,6 +14,7 @@ GpuRecord some_record() {
   record.address = "0000:41:00.0";
   record.identity = "10de:2330 10de:16c1";
   record.origins = {{"0000:41:00.1", "snd_hda_intel", ""}, {"0000:41:00.0", "nvidia", "nvidia"}};
+  record.power = {{"0000:41:00.0", "1", "auto"}, {"0000:41:00.1", "", "on"}};
   record.lent = true;
   record.vm_uuid = "6a0c1e5e-6f0a-4c39-9a51-0e8d7d1f9b11";
   record.vm = "ci-7";
@@ -75,6 +76,8 @@ TEST_CASE("a GPU's record is read strictly") {
   CHECK(why_not("\"snd_hda_intel\"", "\"../unbind\"") == "x.json: /origins/0: '../unbind' is not a driver");
   CHECK(why_not("\"driver\": \"nvidia\"", "\"pilot\": \"nvidia\"") ==
         "x.json: /origins/1: the key 'driver' is missing");
+  CHECK(why_not("\"control\": \"on\"", "\"control\": \"off\"") ==
+        "x.json: /power/1/control: 'off' is no setting of it");
   CHECK(why_not("\"release\": \"reset\"", "\"release\": \"flr\"") ==
         "x.json: /release: 'flr' is none of reset, driver, keep");
 }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "plan/plan_gpu.hpp"
 
+#include <algorithm>
+
+#include "domain/placement.hpp"
 #include "run/gpu_reset.hpp"
 #include "support/catch.hpp"
 #include "support/gpu_world.hpp"
@@ -19,7 +22,188 @@ GpuRecord record_of(GpuWorld& world, const std::string& address) {
   return *record;
 }
 
+std::string attribute(GpuWorld& world, const std::string& address, const std::string& name) {
+  std::string text = world.host.read_file(world.host.pci_folder(address) + "/" + name).value_or("");
+  text.erase(text.find_last_not_of('\n') + 1);
+  return text;
+}
+
+std::vector<std::string> power_of(GpuWorld& world, const std::string& address) {
+  return {attribute(world, address, "d3cold_allowed"), attribute(world, address, "power/control")};
+}
+
+const std::vector<std::string> kMaySleep{"1", "auto"}, kAwake{"0", "on"};
+
+/// VM "a" runs, with the device that \p gpu is on a root port of its own.
+void run_with(GpuWorld& world, const PassedGpu& gpu, const std::string& alias) {
+  if (world.host.list_folder("/store/vms").empty()) world.add_vm("a");
+  world.hypervisor.set_running(world.uuid("a"), true);
+  world.hypervisor.attach_device(world.uuid("a"), hostdev_xml(gpu, 0, alias, 3));
+}
+
+Plan detach_plan(GpuWorld& world, const std::string& device) {
+  const std::optional<GpuPart> part = find_gpu_part(world.facts(), device);
+  REQUIRE(part);
+  Plan plan{"gpu detach a", {"a"}, {}};
+  const std::string live = world.hypervisor.domain_xml(world.uuid("a"), false);
+  for (DetachDevice& step : detach_steps("a", world.uuid("a"), live, 60, &part->devices))
+    plan.steps.emplace_back(std::move(step));
+  return plan;
+}
+
 }  // namespace
+
+TEST_CASE("a GPU for a VM is kept awake on vfio-pci, and may sleep again as before when it is given back") {
+  GpuWorld world;
+  world.host.add_file(world.host.pci_folder(kAudio) + "/power/control", "on\n");
+  const Plan plan = world.lease("a");
+  const auto written = std::find_if(plan.steps.begin(), plan.steps.end(),
+                                    [](const Step& step) { return std::holds_alternative<WriteAttribute>(step); });
+  const auto bound = std::find_if(plan.steps.begin(), plan.steps.end(),
+                                  [](const Step& step) { return std::holds_alternative<BindDriver>(step); });
+  CHECK(written < bound);  // vfio-pci would let it sleep at once
+  world.run(plan);
+  CHECK(power_of(world, kGpu) == kAwake);
+  CHECK(power_of(world, kAudio) == kAwake);
+  world.run(world.release());
+  CHECK(power_of(world, kGpu) == kMaySleep);
+  CHECK(power_of(world, kAudio) == std::vector<std::string>{"1", "on"});
+  CHECK(record_of(world, kGpu).power.empty());
+}
+
+TEST_CASE("a lent GPU stays awake between VMs, until it is returned") {
+  GpuWorld world;
+  world.run(plan_lend(world.facts(), world.ledger(), kGpu));
+  CHECK(power_of(world, kGpu) == kAwake);
+  world.run(world.lease("a"));
+  world.run(world.release());
+  CHECK(power_of(world, kGpu) == kAwake);
+  world.run(plan_return(world.facts(), world.ledger(), kGpu, {"hot", {}}));
+  CHECK(power_of(world, kGpu) == kMaySleep);
+  CHECK(power_of(world, kAudio) == kMaySleep);
+}
+
+TEST_CASE("a dedicated GPU is kept awake for its VM only, and a quarantined one until it is returned") {
+  GpuWorld world;
+  world.dedicate();
+  world.run(world.lease("a"));
+  CHECK(power_of(world, kGpu) == kAwake);
+  world.run(world.release());
+  CHECK(power_of(world, kGpu) == kMaySleep);
+  world.run(world.lease("a"));
+  world.run(plan_release(world.facts(), world.ledger(), kGpu, {{}, "it is dead"}));
+  CHECK(power_of(world, kGpu) == kAwake);
+  world.run(plan_return(world.facts(), world.ledger(), kGpu, {{}, "it is dead"}));
+  CHECK(power_of(world, kGpu) == kMaySleep);
+}
+
+TEST_CASE("a second mediated device for a running VM has a UUID of its own, and both are removed by us") {
+  GpuWorld world;
+  world.host.add_mdev_type(kGpu, "nvidia-11", 4);
+  world.add_vm("a");
+  world.run(mdev_lease_of(world.host, "a", world.uuid("a"), 1));
+  world.run(mdev_lease_of(world.host, "a", world.uuid("a"), 1));
+  const std::vector<std::string> there = world.host.list_folder("/sys/bus/mdev/devices");
+  CHECK(there.size() == 2);
+  CHECK(world.facts().devices.find(kGpu)->mdevs.size() == 2);
+  CHECK(world.host.pci_driver(kGpu) == "nvidia");
+  world.run(plan_remove_mdevs("a", world.uuid("a"), there, {mdev_uuid(world.uuid("a"), 1)}));
+  CHECK(world.host.list_folder("/sys/bus/mdev/devices") == std::vector<std::string>{mdev_uuid(world.uuid("a"), 1)});
+  CHECK(free_mdev_uuids(world.facts().devices, world.uuid("a"), 1).front() == mdev_uuid(world.uuid("a"), 0));
+  CHECK(error_of([&] { static_cast<void>(free_mdev_uuids(world.facts().devices, world.uuid("a"), kMostMdevs)); })
+            .code() == Errc::conflict);
+}
+
+TEST_CASE("a mediated device is detached by its UUID, or by the address of its GPU, and then removed") {
+  GpuWorld world;
+  world.host.add_mdev_type(kGpu, "nvidia-11", 4);
+  world.add_vm("a");
+  world.run(mdev_lease_of(world.host, "a", world.uuid("a"), 1));
+  const std::string uuid = mdev_uuid(world.uuid("a"), 0);
+  PassedGpu passed;
+  passed.mdev = uuid;
+  for (const std::string& device : {uuid, kGpu}) {
+    INFO(device);
+    run_with(world, passed, "ua-gpu0-0");
+    const Plan plan = detach_plan(world, device);
+    REQUIRE(plan.steps.size() == 1);
+    CHECK(describe(plan.steps.front()) == "ask a to let " + uuid + " go");
+    world.run(plan);
+    CHECK(read_hostdevs(world.hypervisor.domain_xml(world.uuid("a"), false)).empty());
+  }
+  world.run(plan_remove_mdevs("a", world.uuid("a"), world.host.list_folder("/sys/bus/mdev/devices"), {}));
+  CHECK(world.host.list_folder("/sys/bus/mdev/devices").empty());
+  CHECK_FALSE(find_gpu_part(world.facts(), uuid));
+}
+
+TEST_CASE("a vGPU of NVIDIA's stays on its driver, leased and released") {
+  GpuWorld world;
+  world.host.write_attribute("/sys/bus/pci/devices/" + kPhysical + "/sriov_numvfs", "2", std::chrono::seconds(1));
+  const std::string vf = "0000:42:00.1";
+  REQUIRE(world.host.pci_driver(vf) == "nvidia");
+  const GpuFacts facts = world.facts();
+  world.run(plan_lease(facts, world.ledger(), {vf}, {}, {"a", "u-a", "/store", GpuRelease::reset}));
+  CHECK(world.host.pci_driver(vf) == "nvidia");
+  CHECK(record_of(world, vf).origins.empty());
+  CHECK(record_of(world, vf).power.empty());
+  world.run(plan_release(world.facts(), world.ledger(), vf, {"flr", {}}));
+  CHECK(world.host.pci_driver(vf) == "nvidia");
+  CHECK(world.host.pci_driver("0000:42:00.2") == "nvidia");
+  CHECK(world.facts().find(vf)->state == GpuState::host);
+}
+
+TEST_CASE("VFs made for a start that failed or died are removed by who comes next, and those in use are not") {
+  GpuWorld world;
+  CHECK(idle_physical_functions(world.facts()).empty());
+  world.run(plan_make_vfs(world.facts(), world.ledger(), kPhysical, 2));
+  SECTION("nobody leased one: the start died before") {
+    CHECK(idle_physical_functions(world.facts()) == std::vector<std::string>{kPhysical});
+  }
+  SECTION("one is leased to a VM that does not have it: it is to be reset first") {
+    const Lease lease{"a", "u-a", "/store", GpuRelease::reset};
+    world.run(plan_lease(world.facts(), world.ledger(), {"0000:42:00.1"}, {}, lease));
+    CHECK(idle_physical_functions(world.facts()).empty());
+    world.run(plan_release(world.facts(), world.ledger(), "0000:42:00.1", {"flr", {}}));
+    CHECK(idle_physical_functions(world.facts()) == std::vector<std::string>{kPhysical});
+  }
+  SECTION("a running VM of somebody else has one") {
+    GpuFacts facts = world.facts();
+    facts.gpus = find_gpus(facts.devices, {{"other", "u-other", "", true, {"0000:42:00.2"}}}, facts.records);
+    CHECK(idle_physical_functions(facts).empty());
+  }
+  SECTION("another card stands there now") {
+    world.host.add_file(world.host.pci_folder(kPhysical) + "/device", "0x1234\n");
+    CHECK(idle_physical_functions(world.facts()).empty());
+  }
+  for (const std::string& physical : idle_physical_functions(world.facts()))
+    world.run(plan_remove_vfs(world.facts(), world.ledger(), physical));
+}
+
+TEST_CASE("VFs that the administrator made are never removed as idle") {
+  GpuWorld world;
+  world.host.write_attribute("/sys/bus/pci/devices/" + kPhysical + "/sriov_numvfs", "2", std::chrono::seconds(1));
+  CHECK(idle_physical_functions(world.facts()).empty());
+}
+
+TEST_CASE("a guest that refuses to let a GPU go, and one that does not answer, are told apart by name") {
+  GpuWorld world;
+  world.run(world.lease("a"));
+  PassedGpu passed;
+  passed.functions.push_back({kGpu, true, 0});
+  run_with(world, passed, "ua-gpu0-0");
+  const Plan plan = detach_plan(world, kGpu);
+  world.hypervisor.set_guest_lets_go(false, DetachOutcome::refused);
+  const Error refused = error_of([&] { world.run(plan); });
+  CHECK(refused.code() == Errc::conflict);
+  CHECK(std::string(refused.what()) == "VM 'a': the guest refused to let 0000:41:00.0 go");
+  CHECK(refused.hint().find("unload its driver") != std::string::npos);
+  world.hypervisor.set_guest_lets_go(false, DetachOutcome::timed_out);
+  const Error silent = error_of([&] { world.run(plan); });
+  CHECK(silent.code() == Errc::unreachable);
+  CHECK(std::string(silent.what()) == "VM 'a': the guest did not let 0000:41:00.0 go within 60 s");
+  CHECK(world.host.pci_driver(kGpu) == "vfio-pci");
+  CHECK(read_hostdevs(world.hypervisor.domain_xml(world.uuid("a"), false)).size() == 1);
+}
 
 TEST_CASE("a lease puts the GPU and its companion on vfio-pci and remembers where they were") {
   GpuWorld world;

@@ -41,6 +41,12 @@ std::string plugged_gpu() {
   return hostdev_xml(gpu, 0, "ua-gpu0-0", 3);
 }
 
+std::string plugged_mdev(const std::string& vm_uuid) {
+  PassedGpu gpu;
+  gpu.mdev = mdev_uuid(vm_uuid, 0);
+  return hostdev_xml(gpu, 0, "ua-gpu0-0", 3);
+}
+
 std::vector<Scenario> scenarios() {
   const auto with_history = [](PlanWorld& world) {
     world.add_vm("a", {false, true});
@@ -99,7 +105,36 @@ std::vector<Scenario> scenarios() {
     world.run(plan_make_vfs(gpu_facts_of(world.host), ledger_of(world.host), "0000:42:00.0", 2));
     world.host.reset();
   };
+  const auto with_mdev_type = [with_gpus, gpu](PlanWorld& world) {
+    with_gpus(world);
+    world.host.add_mdev_type(gpu, "nvidia-11", 4);
+    world.host.reset();
+  };
+  const auto with_mdevs = [with_mdev_type](PlanWorld& world) {
+    with_mdev_type(world);
+    world.run(mdev_lease_of(world.host, "a", world.uuid("a"), 2));
+    world.host.reset();
+  };
+  const auto with_plugged_mdev = [with_mdevs](PlanWorld& world) {
+    with_mdevs(world);
+    world.hypervisor.set_running(world.uuid("a"), true);
+    world.hypervisor.attach_device(world.uuid("a"), plugged_mdev(world.uuid("a")));
+    world.host.reset();
+  };
   return {
+      {"mediated devices made", with_mdev_type,
+       [](PlanWorld& w) { return mdev_lease_of(w.host, "a", w.uuid("a"), 2); }},
+      {"mediated devices removed", with_mdevs,
+       [](PlanWorld& w) {
+         return plan_remove_mdevs("a", w.uuid("a"), w.host.list_folder("/sys/bus/mdev/devices"), {});
+       }},
+      {"detach of a mediated device", with_plugged_mdev,
+       [](PlanWorld& w) {
+         Plan plan{"gpu detach a", {"a"}, {}};
+         for (DetachDevice& step : detach_steps("a", w.uuid("a"), w.hypervisor.domain_xml(w.uuid("a"), false), 60, nullptr))
+           plan.steps.emplace_back(std::move(step));
+         return plan;
+       }},
       {"GPU lease", with_gpus, [](PlanWorld& w) { return lease_of(w.host, "a"); }},
       {"GPU release", with_lease,
        [gpu](PlanWorld& w) {
