@@ -15,6 +15,18 @@ bool is_lost_race(const SoakRun& run) {
   return run.result.exit_code == exit_code(Errc::conflict) || run.result.exit_code == exit_code(Errc::not_found);
 }
 
+/// Room for one QEMU, given back whatever happens.
+class QemuPlace {
+ public:
+  explicit QemuPlace(SoakLab& lab) : lab_(lab) { lab_.qemus.acquire(); }
+  QemuPlace(const QemuPlace&) = delete;
+  QemuPlace& operator=(const QemuPlace&) = delete;
+  ~QemuPlace() { lab_.qemus.release(); }
+
+ private:
+  SoakLab& lab_;
+};
+
 std::string joined(const std::set<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
@@ -330,7 +342,7 @@ void SoakWorker::start_and_stop() {
   }
   if (!is_shared) vm = any_vm();
   if (vm.empty()) return;
-  lab_.qemus.acquire();
+  const QemuPlace place(lab_);
   const SoakRun started = lab_.run({"start", vm, "--wait", "none"});
   if (started.result.exit_code == 0)
     ++lab_.counts.starts;
@@ -341,7 +353,6 @@ void SoakWorker::start_and_stop() {
     const SoakRun stopped = lab_.run({"stop", vm, "--timeout", "0"});
     if (stopped.result.exit_code != 0 && !(is_shared && is_lost_race(stopped))) wrong(stopped, "must stop");
   }
-  lab_.qemus.release();
 }
 
 void SoakWorker::act_while_running(const std::string& vm) {
