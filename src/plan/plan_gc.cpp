@@ -92,11 +92,28 @@ class Gc {
     return nullptr;
   }
 
+  /// Something that the domain stands on is in the store. Of a store that was moved, or whose disk is not mounted, only
+  /// the path is the same: its domains are not garbage.
+  [[nodiscard]] bool has_a_file_of(const GcDomain& domain) const {
+    const Store& store = facts_.store;
+    for (const auto& [id, layer] : facts_.refs.layers)
+      for (const path& file : {store.layer_file(id), store.kernel_file(id), store.initrd_file(id)})
+        if (domain.paths.contains(file)) return true;
+    return std::any_of(facts_.files.begin(), facts_.files.end(),
+                       [&](const StoreFile& file) { return domain.paths.contains(root_ + file.path); });
+  }
+
   void add_domains() {
     for (const GcDomain& domain : facts_.domains) {
       if (!is_orphan(domain)) continue;
       GcItem item{{domain.name, "no manifest of this store has it", 0, GcAction::remove}, {}};
-      if (domain.is_active) {
+      if (!has_a_file_of(domain)) {
+        item.entry.action = GcAction::keep;
+        item.entry.note = fmt::format(
+            "nor is any file of it here: was the store moved, or is its disk not mounted? If it is "
+            "really gone: virsh undefine {} --nvram",
+            domain.uuid);
+      } else if (domain.is_active) {
         item.entry.action = GcAction::keep;
         item.entry.note = fmt::format("it runs: when it is not needed, virsh destroy {}, and gc removes it", domain.name);
       } else {
@@ -157,7 +174,7 @@ class Gc {
     if (const std::string writer = writer_of(name); !writer.empty())
       return file.is_held || has_journal(writer) ? "" : fmt::format("a write that process {} did not finish", writer);
     if (top == "tmp")
-      return parts.size() == 2 && is_layer_id(name) && !file.is_held && !is_in_flight(name)
+      return parts.size() == 2 && file.is_folder && is_layer_id(name) && !file.is_held && !is_in_flight(name)
                  ? "work folder of a process that died"
                  : "";
     if (top == "layers") return what_in_layers(relative);

@@ -25,6 +25,18 @@ std::uint64_t size_below(Host& host, const fs::path& file) {
   return size;
 }
 
+/// vmgraft makes nothing but plain files beside its layers: a folder, link, FIFO or device of that name is somebody's
+/// own.
+bool is_plain_file(Host& host, const fs::path& file, const FileInfo& info) {
+  if (info.is_folder || info.is_link) return false;
+  try {
+    static_cast<void>(host.read_range(file, 0, 1));
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 /// What stands in a store, but for its records and the layers that have one.
 class StoreListing {
  public:
@@ -42,6 +54,7 @@ class StoreListing {
   const StoreFile* add(const fs::path& relative) {
     const auto info = host_.stat(root_ / relative);
     if (!info) return nullptr;
+    if (relative.parent_path() == "layers" && !is_plain_file(host_, root_ / relative, *info)) return nullptr;
     StoreFile file{relative.string(), info->allocated, info->is_folder, false};
     const std::string name = relative.filename();
     const bool is_work = relative.parent_path() == "tmp" && info->is_folder && is_layer_id(name);
@@ -122,7 +135,7 @@ std::vector<GcJournal> read_journals(Manager::Impl& impl) {
   std::vector<GcJournal> journals;
   const fs::path folder = impl.store().journal_folder();
   for (const std::string& name : impl.host.list_folder(folder)) {
-    if (name.starts_with('.')) continue;
+    if (name.starts_with('.') || !name.ends_with(".json")) continue;
     GcJournal journal{{}, impl.host.read_file(folder / name).value_or("")};
     try {
       JournalEntry entry = journal_from_json(journal.text, name);
@@ -187,7 +200,10 @@ GcFacts Manager::Impl::gc_facts(const FileLock&) {
   }
   // Of a store's VMs libvirt may have lost one or some. That it has not one of them is another libvirt.
   if (known == 0 && facts.refs.manifests.size() > 1)
-    facts.wrong_libvirt = fmt::format("{} knows no VM of this store: is it the one they were made with? (--connect URI)", uri());
+    facts.wrong_libvirt = fmt::format(
+        "{} knows no VM of this store: is it the one they were made with (--connect URI)? If it is, and lost "
+        "them: make any VM with it (vmgraft create micro --no-start), and gc defines the others again",
+        uri());
   return facts;
 }
 

@@ -239,6 +239,32 @@ TEST_CASE("gc removes a domain of ours that no manifest has, and then its folder
   CHECK(world.store.has_layer(world.head("b")));
 }
 
+// With its disk not mounted, gc found an empty folder in the store's place and undefined every domain of the store.
+TEST_CASE("a domain of which no file is in the store is left: the store was moved, or is not mounted") {
+  PlanWorld world;
+  world.add_vm("a");
+  const std::string uuid = world.uuid("a");
+  for (const char* folder : {"vms", "layers", "images"}) {
+    world.host.erase(std::string("/store/") + folder);
+    world.host.add_folder(std::string("/store/") + folder);
+  }
+  const GcPlan plan = plan_gc(gc_facts_of(world));
+  REQUIRE(said(plan.domains) == Lines{"keep a"});
+  CHECK(plan.domains[0].plan.steps.empty());
+  CHECK(plan.domains[0].entry.note.find("is its disk not mounted?") != std::string::npos);
+  CHECK(plan.domains[0].entry.note.find("virsh undefine " + uuid + " --nvram") != std::string::npos);
+}
+
+// gc removed a folder named like a layer with all that a user kept in it.
+TEST_CASE("a folder or link that has the name of a layer or work folder is somebody's own") {
+  PlanWorld world;
+  world.host.erase("/store/tmp/work");
+  world.host.add_file("/store/layers/" + kStray + ".qcow2/thesis.txt", "x", 0600);
+  world.host.add_link("/store/layers/" + kStray + ".kernel", "/home/me/thesis.txt");
+  world.host.add_link("/store/tmp/" + kStray, "/home/me");
+  CHECK(plan_gc(gc_facts_of(world)).files.empty());
+}
+
 TEST_CASE("a domain that lost its manifest and runs, or could not be removed, stays with all it stands on") {
   PlanWorld world;
   world.add_vm("a");
