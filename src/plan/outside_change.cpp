@@ -51,12 +51,43 @@ OutsideChange undefined_change(const Manifest& manifest, const DomainSight& sigh
   return change;
 }
 
+/// The same layer below another root: the store was moved or copied, as a folder, under its domains.
+bool is_in_store(const std::string& root, const Store& store, const HeadRecord& head, const std::string& file) {
+  const std::string own = store.layer_file(head.layer);
+  return !root.empty() && root != store.root().string() && file == root + own.substr(store.root().string().size());
+}
+
+/// All its disks stand below the root that its metadata names.
+bool is_of_moved_store(const Store& store, const Manifest& manifest, const DomainFacts& defined) {
+  return !manifest.heads.empty() &&
+         std::all_of(manifest.heads.begin(), manifest.heads.end(), [&](const HeadRecord& head) {
+           return std::any_of(defined.disks.begin(), defined.disks.end(), [&](const DomainFacts::Disk& disk) {
+             return disk.target == head.target && is_in_store(defined.store, store, head, disk.path);
+           });
+         });
+}
+
+OutsideChange moved_store_change(const Store& store, const DomainFacts& defined) {
+  const std::string was = printable(defined.store, 4096);
+  return {
+      OutsideChange::Kind::not_ours, "domain-owner",
+      fmt::format(
+          "its domain and its disks are of the store {}: {} was moved from there, or is a copy of it; vmgraft does not "
+          "touch it",
+          was, store.root().string()),
+      fmt::format(
+          "moved: move it back, or put a link there (ln -s {} {}) and use it as --store {}; a copy: use the store {}",
+          shell_word(store.root().string()), shell_word(defined.store), shell_word(defined.store), was)};
+}
+
 OutsideChange not_ours_change(const Store& store, const Manifest& manifest, const DomainFacts& defined) {
-  const std::string whose = defined.store.empty() ? "has lost the metadata that says so"
-                                                  : fmt::format("says it is of the store {}", printable(defined.store, 4096));
-  const std::string element =
-      fmt::format("<vm store=\"{}\" template=\"{}\" digest=\"{}\"/>", xml_text(store.root().string()),
-                  xml_text(manifest.template_name), xml_text(manifest.template_digest));
+  if (is_of_moved_store(store, manifest, defined)) return moved_store_change(store, defined);
+  const std::string whose = defined.store.empty()
+                                ? "has lost the metadata that says so"
+                                : fmt::format("says it is of the store {}", printable(defined.store, 4096));
+  const std::string element = fmt::format("<vm id=\"{}\" store=\"{}\" template=\"{}\" digest=\"{}\"/>", manifest.uuid,
+                                          xml_text(store.root().string()), xml_text(manifest.template_name),
+                                          xml_text(manifest.template_digest));
   return {Kind::not_ours, "domain-owner",
           fmt::format("its domain does not belong to the store {}: it {}; vmgraft does not touch it", store.root().string(),
                       whose),
@@ -125,13 +156,14 @@ void append_disks(const Store& store, const Manifest& manifest, const LayerMap& 
   for (const HeadRecord& head : manifest.heads) {
     const DomainFacts::Disk* const disk = disk_at(domain, head.target);
     if (disk == nullptr) {
-      changes.push_back({Kind::disk_gone, "domain-disk",
-                         fmt::format("its disk '{}' ({}) is not in {} any more: it was removed by other means", head.name,
-                                     head.target, where),
-                         fmt::format("plug it in again: virsh attach-disk {} {} {} --driver qemu --subdriver qcow2 {}",
-                                     manifest.name, store.layer_file(head.layer).string(), head.target,
-                                     is_live ? "--live" : "--config")});
-    } else if (disk->path != store.layer_file(head.layer).string()) {
+      changes.push_back(
+          {Kind::disk_gone, "domain-disk",
+           fmt::format("its disk '{}' ({}) is not in {} any more: it was removed by other means", head.name,
+                       head.target, where),
+           fmt::format("plug it in again: virsh attach-disk {} {} {} --driver qemu --subdriver qcow2 {}", manifest.name,
+                       store.layer_file(head.layer).string(), head.target, is_live ? "--live" : "--config")});
+    } else if (disk->path != store.layer_file(head.layer).string() &&
+               !is_in_store(domain.store, store, head, disk->path)) {
       changes.push_back(moved_change(store, manifest, layers, head, disk->path));
     }
   }

@@ -100,9 +100,25 @@ TEST_CASE("a domain without our metadata, or with another store's, is never touc
   CHECK(change.kind == Kind::not_ours);
   CHECK(change.what.find("it says it is of the store /other") != std::string::npos);
   CHECK(change.remedy.find("virsh metadata " + vm.world.uuid("a")) != std::string::npos);
-  CHECK(change.remedy.find("store=\"/store\"") != std::string::npos);
+  CHECK(change.remedy.find("<vm id=\"" + vm.world.uuid("a") + "\" store=\"/store\"") != std::string::npos);
   CHECK(forbidden(change.kind) == std::vector(kActs.begin(), kActs.end()));
   CHECK_THROWS_AS(vm.world.plan_snap("a", "s"), Error);
+}
+
+// Each disk was told as moved by a snapshot, with a block job as the way out.
+TEST_CASE("a store that was moved or copied under its domains is told as that, once") {
+  EditedVm vm;
+  vm.edit("store=\"/store\"", "store=\"/old\"");
+  for (std::size_t disk = 0; disk < vm.world.store.manifest("a").heads.size(); ++disk)
+    vm.edit(vm.file(disk), "/old" + vm.file(disk).substr(std::string("/store").size()));
+  const OutsideChange change = only(vm.changes());
+  CHECK(change.kind == Kind::not_ours);
+  CHECK(change.what ==
+        "its domain and its disks are of the store /old: /store was moved from there, or is a copy of it; vmgraft does "
+        "not touch it");
+  CHECK(change.remedy ==
+        "moved: move it back, or put a link there (ln -s /store /old) and use it as --store /old; a copy: use the "
+        "store /old");
 }
 
 TEST_CASE("a renamed domain can be stopped and removed, not started") {
