@@ -46,8 +46,9 @@ std::optional<std::string> living_holder(const CheckInput& input, const std::str
 
 void read_locks(const CheckInput& input, CheckFacts& facts) {
   for (const std::string& file : input.host.list_folder(input.store.locks_folder())) {
+    if (!ends_with(file, ".lock")) continue;
     const std::optional<std::string> holder = living_holder(input, file);
-    if (!holder || !ends_with(file, ".lock")) continue;
+    if (!holder) continue;
     facts.is_busy = true;
     if (file.starts_with("vm-")) facts.busy[without(file, 3, 5)] = *holder;
     if (file.starts_with("image-")) facts.busy["@" + without(file, 0, 5)] = *holder;
@@ -63,10 +64,17 @@ bool may_be_name(const std::string& name) {
   }
 }
 
+/// A link to one too: find_manifest() follows it.
+bool is_folder(Host& host, const std::filesystem::path& path) {
+  const std::optional<FileInfo> info = host.stat(path);
+  return info && (info->is_folder || (info->is_link && host.stat(path / "vm.json")));
+}
+
 void read_records(const CheckInput& input, CheckFacts& facts) {
   const Store& store = input.store;
   for (const std::string& name : input.host.list_folder(store.vms_folder()))
-    if (may_be_name(name)) facts.vms[name] = read_one<Manifest>([&] { return store.find_manifest(name); });
+    if (may_be_name(name) && is_folder(input.host, store.vms_folder() / name))
+      facts.vms[name] = read_one<Manifest>([&] { return store.find_manifest(name); });
   for (const std::string& file : input.host.list_folder(store.images_folder())) {
     if (!ends_with(file, ".json")) continue;
     const std::string name = without(file, 0, 5);

@@ -210,13 +210,21 @@ void check_strange_domains(const CheckInput& input, const CheckFacts& facts, Sto
     const auto reading = facts.vms.find(domain.name);
     const bool is_unread = reading != facts.vms.end() && !reading->second.error.empty();
     if (is_known || is_unread || facts.busy.contains(domain.name)) continue;
-    std::string store;
+    DomainFacts seen;
     try {
-      store = read_domain(facts.hypervisor->domain_xml(domain.uuid, true)).store;
+      seen = read_domain(facts.hypervisor->domain_xml(domain.uuid, true));
     } catch (const Error&) {
       continue;  // it went meanwhile
     }
-    if (store != input.store.root().string()) continue;
+    if (seen.store != input.store.root().string()) continue;
+    if (seen.id != domain.uuid) {
+      rows.warn(
+          "domain-copy", "domain " + printable(domain.name),
+          "other means made it as a copy of a VM of this store: vmgraft does not touch it, and keeps the layers that "
+          "it uses",
+          fmt::format("do not run it on the disks of that VM; when it is not needed: virsh undefine {}", domain.uuid));
+      continue;
+    }
     rows.fail("domain-orphan", "domain " + printable(domain.name),
               fmt::format("it is of this store, but no vm.json has its UUID {}", domain.uuid),
               "put back its vm.json, if it was deleted by hand; without, vmgraft gc removes the domain");

@@ -135,6 +135,26 @@ TEST_CASE("a deleted manifest is told, and the domain that nobody knows any more
   CHECK(std::none_of(lines.begin(), lines.end(), [](const std::string& line) { return line.find("layer-unused") != line.npos; }));
 }
 
+// check said that gc removes it, which gc rightly never did.
+TEST_CASE("a domain that other means copied from a VM is told as a copy, not as an orphan") {
+  CheckedStore store;
+  std::string xml = store.world.hypervisor.domain_xml(store.world.uuid("a"), true);
+  const std::string uuid = "<uuid>" + store.world.uuid("a");
+  xml.replace(xml.find(uuid), uuid.size(), "<uuid>22222222-0000-4000-8000-000000000000");
+  xml.replace(xml.find("<name>a<"), 8, "<name>copy<");
+  store.world.hypervisor.define(xml, Schema::checked);
+  store.world.host.reset();
+  CHECK(store.findings() == Lines{"warn domain-copy domain copy"});
+}
+
+TEST_CASE("what is no folder among the VMs' is a stray, not a VM that lost its manifest") {
+  CheckedStore store;
+  store.world.host.add_file("/store/vms/notes", "x", 0600);
+  store.world.host.add_link("/store/vms/link", "/home/me");
+  store.world.host.reset();
+  CHECK(store.findings() == Lines{"warn stray store", "warn stray store"});
+}
+
 TEST_CASE("a domain of another store is no orphan of this one") {
   CheckedStore store;
   std::string xml = store.world.hypervisor.domain_xml(store.world.uuid("a"), true);
