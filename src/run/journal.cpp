@@ -47,7 +47,12 @@ void from_json(const json&, Commit&) {}
 
 namespace {
 
-constexpr int kVersion = 1;
+constexpr std::uint64_t kVersion = 1;
+
+/// Not an Error: what else is wrong with a journal is told otherwise.
+struct OtherVersion {
+  std::string what;
+};
 
 // In the order of Step's alternatives.
 constexpr const char* kWords[] = {"make_folder",  "create_layer",  "flatten_layer",   "freeze_layer", "write_file",
@@ -101,7 +106,8 @@ JournalEntry journal_from_json(const std::string& text, const std::string& where
     static_cast<void>(strict_json::parse(text, where));  // for what nlohmann's own reader lets pass
     const json in = json::parse(text);
     require_whole_numbers(in);
-    if (in.at("version").get<int>() != kVersion) throw Error(Errc::other, "it is of another version of vmgraft");
+    if (const auto version = in.at("version").get<std::uint64_t>(); version != kVersion)
+      throw OtherVersion{fmt::format("it has format {}, and this vmgraft reads {}", version, kVersion)};
     JournalEntry entry;
     entry.id = in.at("id").get<std::string>();
     entry.committed = in.at("committed").get<bool>();
@@ -115,10 +121,14 @@ JournalEntry journal_from_json(const std::string& text, const std::string& where
     // Whatever else stands in it, a key or a number too large, nobody would act upon.
     if (to_tree(entry) != in) throw Error(Errc::other, "it holds what vmgraft does not write");
     return entry;
+  } catch (const OtherVersion& other) {
+    throw Error(Errc::host_unfit, fmt::format("{}: not a journal that can be read: {}", printable(where, 4096), other.what),
+                "an operation of another vmgraft was interrupted: any command of that one finishes or undoes it");
   } catch (const std::exception& error) {
     throw Error(Errc::other, fmt::format("{}: not a journal that can be read: {}", printable(where, 4096),
                                          printable(error.what(), 400)),
-                "look at it by hand; an operation was interrupted, and what it names may be half done");
+                "look at it by hand: an operation was interrupted, and what it names may be half done; when that is seen to, move "
+                "the file away");
   }
 }
 

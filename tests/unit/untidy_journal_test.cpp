@@ -62,6 +62,15 @@ TEST_CASE("a journal that was written before journals said whether to tidy up is
   CHECK_FALSE(journal_from_json(text, "0123.json").tidy);
 }
 
+// It was told as garbage, to be looked at by hand.
+TEST_CASE("a journal of another vmgraft says who can finish it") {
+  const std::string text = R"({"version":2,"id":"0123","committed":true,"pid":42,"verb":"stop a","vms":["a"],"steps":[]})";
+  const Error error = error_of([&] { static_cast<void>(journal_from_json(text, "0123.json")); });
+  CHECK(error.code() == Errc::host_unfit);
+  CHECK(std::string(error.what()) == "0123.json: not a journal that can be read: it has format 2, and this vmgraft reads 1");
+  CHECK(error.hint() == "an operation of another vmgraft was interrupted: any command of that one finishes or undoes it");
+}
+
 TEST_CASE("a layer that a journal speaks of is not swept") {
   PlanWorld world;
   world.add_vm("a");
