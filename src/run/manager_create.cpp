@@ -61,6 +61,9 @@ std::string Manager::Impl::write_seed(const std::string& scratch, const std::str
 }
 
 Manager::Impl::Creation Manager::Impl::prepare_create(const CreateRequest& request, WorkFolder* seeds) {
+  if (request.ttl && request.ttl->count() <= 0)
+    throw Error(Errc::usage, "a life time of 0 s is over at once",
+                "give one of 1 s at least; without, the template says");
   const TemplateLibrary library(template_folders());
   const std::string base =
       request.name.empty() ? free_name(store(), host, library.info(request.template_name).name) : request.name;

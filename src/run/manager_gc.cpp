@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <numeric>
@@ -7,7 +8,9 @@
 #include "model/moment.hpp"
 #include "plan/plan_gc.hpp"
 #include "run/fresh.hpp"
+#include "run/journal.hpp"
 #include "run/manager_impl.hpp"
+#include "run/step_effects.hpp"
 
 namespace vmgraft {
 namespace {
@@ -24,6 +27,48 @@ void attempt(GcEntry& entry, const std::function<void()>& act) {
     if (error.code() == Errc::interrupted) throw;
     entry.note = error.what();
   }
+}
+
+/// One after the other and without a journal, for which a full disk has no room: garbage of which a part stays is
+/// garbage.
+void remove_each(Manager::Impl& impl, const GcFacts& facts, GcResult& result) {
+  World world = impl.world();
+  for (GcEntry& entry : result.files)
+    if (entry.action == GcAction::remove) attempt(entry, [&] { apply_step(world, RemovePath{entry.name}); });
+  std::set<std::string> stay;
+  for (GcEntry& entry : result.layers) {  // children first
+    if (entry.action != GcAction::remove) continue;
+    if (reach(facts.refs.layers, stay).contains(entry.name)) {
+      entry.note = "a layer that stays stands on it";
+      continue;
+    }
+    attempt(entry, [&] { apply_step(world, DeleteLayer{entry.name}); });
+    if (!entry.done) stay.insert(entry.name);
+  }
+}
+
+void remove_found(Manager::Impl& impl, const GcFacts& facts, const Plan& removal, GcResult& result) {
+  const auto drop_own_journals = [&] {
+    const std::filesystem::path folder = impl.store().journal_folder();
+    for (const std::string& file : impl.host.list_folder(folder)) {
+      if (file.starts_with('.') || !file.ends_with(".json")) continue;
+      try {
+        const JournalEntry entry = journal_from_json(impl.host.read_file(folder / file).value_or(""), folder / file);
+        if (entry.pid == getpid() && entry.committed && entry.plan.verb == removal.verb) impl.host.remove(folder / file);
+      } catch (const Error&) {
+        // Somebody else's, told with the journals.
+      }
+    }
+  };
+  try {
+    impl.execute(removal);
+  } catch (const Error& error) {
+    if (error.code() == Errc::interrupted) throw;
+    drop_own_journals();  // what cannot be removed must not come up with every command from now on
+    return remove_each(impl, facts, result);
+  }
+  for (auto* list : {&result.layers, &result.files})
+    for (GcEntry& entry : *list) entry.done = entry.action == GcAction::remove;
 }
 
 std::vector<GcEntry> entries_of(const std::vector<GcItem>& items) {
@@ -92,9 +137,16 @@ std::optional<Manager::Impl::Untidy> Manager::Impl::expire(GcEntry& entry) {
 
 GcResult Manager::gc(const GcRequest& request) {
   Impl& impl = *impl_;
-  impl.open_store();
   GcResult result;
   result.dry_run = request.dry_run;
+  // To make one and find it empty would tell nobody that its disk is not mounted.
+  const std::filesystem::path root = impl.store_root();
+  const std::optional<FileInfo> info = impl.host.stat(root);
+  if (!info || (info->is_folder && impl.host.list_folder(root).empty())) {
+    impl.notice(fmt::format("there is no store at {}", root.string()));
+    return result;
+  }
+  impl.open_store();
   result.journals = impl.gc_journals(request.dry_run);
   std::vector<Impl::Untidy> untidy;
   if (!request.dry_run) {
@@ -134,14 +186,12 @@ GcResult Manager::gc(const GcRequest& request) {
   result.layers = std::move(rest.layers);
   result.files = std::move(rest.files);
   if (request.dry_run) return result;
-  impl.execute(rest.removal);
+  remove_found(impl, facts, rest.removal, result);
   impl.drop_idle_locks();
   for (const Impl::Untidy& removed : untidy) {
     Executor(impl.world()).close(removed.journal);
     impl.forget_lock(removed.vm);
   }
-  for (auto* list : {&result.layers, &result.files})
-    for (GcEntry& entry : *list) entry.done = entry.action == GcAction::remove;
   return result;
 }
 

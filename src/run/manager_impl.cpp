@@ -307,13 +307,12 @@ void Manager::Impl::drop_unfinished_writes(const std::filesystem::path& folder) 
 }
 
 void Manager::Impl::drop_dead_work() {
-  std::string journals;
-  for (const std::string& file : host.list_folder(store_->journal_folder()))
-    journals += host.read_file(store_->journal_folder() / file).value_or("");
+  const std::string journals = journals_text();
   for (const std::string& name : host.list_folder(store_->tmp_folder())) {
     // What a journal names is seen to by who recovers that.
     if (!is_layer_id(name) || journals.find(name) != std::string::npos || !is_free(work_lock(name))) continue;
-    if (!host.stat(store_->tmp_folder() / name)) continue;  // its owner has just finished
+    const std::optional<FileInfo> info = host.stat(store_->tmp_folder() / name);
+    if (!info || !info->is_folder) continue;  // its owner has just finished; or somebody's link
     host.remove(store_->tmp_folder() / name);
     host.remove(lock_file(*store_, work_lock(name)));
     notice(fmt::format("removed {}, which a process that died had left half done", (store_->tmp_folder() / name).string()));
@@ -385,8 +384,8 @@ StoreFacts Manager::Impl::store_facts() { return {store().manifests(), store().i
 
 std::string Manager::Impl::journals_text() {
   std::string text;
-  for (const std::string& file : host.list_folder(store().journal_folder()))
-    text += host.read_file(store().journal_folder() / file).value_or("");
+  for (const std::string& file : host.list_folder(store_->journal_folder()))
+    if (file.ends_with(".json")) text += host.read_file(store_->journal_folder() / file).value_or("");
   return text;
 }
 

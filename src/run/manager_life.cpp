@@ -3,8 +3,10 @@
 
 #include <algorithm>
 
+#include "model/moment.hpp"
 #include "model/names.hpp"
 #include "plan/plan_delete.hpp"
+#include "run/fresh.hpp"
 #include "run/manager_impl.hpp"
 #include "run/port_wait.hpp"
 #include "run/vm_facts.hpp"
@@ -209,6 +211,9 @@ void Manager::Impl::bring_up(const std::string& vm, WaitFor wait, std::optional<
 VmInfo Manager::start(const StartRequest& request) {
   static_cast<void>(impl_->store().manifest(request.vm));
   impl_->bring_up(request.vm, request.wait, request.timeout, request.explain);
+  if (const Manifest manifest = impl_->store().manifest(request.vm); is_over(manifest.expires, now_rfc3339()))
+    impl_->notice(fmt::format(
+        "VM '{0}' is beyond its time, and the next gc sees to it; vmgraft extend {0} 2h keeps it so long", request.vm));
   return show(request.vm);
 }
 

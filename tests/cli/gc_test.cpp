@@ -6,6 +6,9 @@
 #include <fstream>
 #include <sstream>
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "cli/run_binary.hpp"
 #include "model/moment.hpp"
 #include "store/records.hpp"
@@ -22,7 +25,7 @@ const std::string kId(32, 'e');
 
 class TestStore {
  public:
-  TestStore() { run({"gc"}); }  // the first command makes the folders
+  TestStore() { run({"image", "list"}); }  // the first command that needs a store makes its folders
 
   vmgraft::CommandResult run(std::vector<std::string> words, int want_exit = 0) {
     words.insert(words.begin(), {"--connect", "test:///default", "--store", root()});
@@ -107,6 +110,69 @@ TEST_CASE("gc --dry-run tells what gc then does, and changes nothing") {
   CHECK_FALSE(fs::exists(store.root() + "/layers/" + kId + ".qcow2"));
   CHECK_FALSE(fs::exists(store.root() + "/tmp/" + kId));
   CHECK(store.result_of({"gc"}) == kNothing);
+}
+
+// It made a store there, found it empty, and took the domains of the one whose disk was not mounted for garbage.
+TEST_CASE("gc makes no store where there is none") {
+  TempFolder folder;
+  const std::string root = folder / "store";
+  const auto result = run_vmgraft({"--connect", "test:///default", "--store", root, "gc"});
+  CHECK(result.exit_code == 0);
+  CHECK(result.err == "there is no store at " + root + "\nnothing to do\n");
+  CHECK_FALSE(fs::exists(root));
+  fs::create_directory(root);
+  CHECK(run_vmgraft({"--connect", "test:///default", "--store", root, "gc"}).exit_code == 0);
+  CHECK(fs::is_empty(root));
+}
+
+// A folder in journal/ kept every command from its work, and one in locks/ kept check.
+TEST_CASE("what somebody put beside the journals and locks keeps no command from its work") {
+  TestStore store;
+  for (const char* folder : {"journal/", "locks/"}) {
+    store.write(std::string(folder) + "mine/notes", "x");
+    REQUIRE(mkfifo((store.root() + "/" + folder + "fifo").c_str(), 0600) == 0);
+  }
+  store.write("layers/" + kId + ".qcow2", "x");
+  store.write("tmp/" + kId + "/disk", "x");
+  CHECK(store.result_of({"gc", "--dry-run"}).at("files").size() == 2);
+  CHECK(store.result_of({"list"}).at("vms").empty());
+  CHECK(store.result_of({"gc"}).at("files").size() == 1);  // list saw to the other
+  store.run({"check"});
+  CHECK(fs::exists(store.root() + "/journal/mine/notes"));
+}
+
+// It ended there, listed nothing, and every command after it said so again.
+TEST_CASE("a file that cannot be removed keeps gc neither from the others nor from telling") {
+  TestStore store;
+  const std::string stuck = store.root() + "/layers/" + std::string(32, 'a') + ".qcow2";
+  store.write("layers/" + std::string(32, 'a') + ".qcow2", "x");
+  store.write("layers/" + kId + ".qcow2", "x");
+  vmgraft::LinuxHost host;
+  vmgraft::Command command;
+  command.argv = {"chattr", "+i", stuck};
+  if (geteuid() != 0 || host.run(command).exit_code != 0) {
+    std::puts("SKIPPED: a file that cannot be removed cannot be made here (chattr +i is not permitted)");
+    return;
+  }
+  const json files = record_of(store.run({"--json", "gc"}, 8)).at("result").at("files");
+  const json journals = store.result_of({"gc", "--dry-run"}).at("journals");
+  const auto list = store.run({"list"});
+  command.argv[1] = "-i";
+  CHECK(host.run(command).exit_code == 0);
+  REQUIRE(files.size() == 2);
+  CHECK(files[0].at("name") == stuck);
+  CHECK(files[0].at("done") == false);
+  CHECK(files[0].at("note").get<std::string>().find("permission denied") != std::string::npos);
+  CHECK(files[1].at("done") == true);
+  CHECK(journals.empty());
+  CHECK(list.err.empty());
+}
+
+TEST_CASE("a life time of nothing is refused, and not taken for one that is over") {
+  TestStore store;
+  for (const char* none : {"0", "0s"})
+    CHECK(store.run({"create", "micro", "x", "--ttl", none}, 2).err.find("a life time of 0 s is over at once") !=
+          std::string::npos);
 }
 
 TEST_CASE("gc removes nothing when a record of the store cannot be read") {
