@@ -29,6 +29,18 @@ bool is_session_uri(const std::string& uri) { return uri.find("/session") != std
 /// Where those stand in line who want the sweep lock.
 constexpr const char* kSweepTurn = "@sweep-turn";
 
+/// libvirt cannot say now what domains use: layers stay, and with them the journal by which the next command deletes
+/// them.
+class SweepLater : public Error {
+ public:
+  explicit SweepLater(const Error& why)
+      : Error(
+            Errc::unreachable,
+            fmt::format(
+                "unused layers are kept until the next command, as libvirt cannot tell whether a domain uses them: {}",
+                why.what())) {}
+};
+
 /// '@' marks what is locked but is not a VM; it cannot begin a name. The GPUs are the host's, not a store's.
 std::filesystem::path lock_file(const Store& store, const std::string& name) {
   if (name == kGpuLock) return std::filesystem::path(kGpuLedgerFolder) / "lock";
@@ -190,6 +202,8 @@ void Manager::Impl::tidy_up(const std::string& journal, Locks& locks, const std:
   try {
     tidying();
     Executor(world()).close(journal);
+  } catch (const SweepLater& later) {
+    notice(later.what());  // what was asked for is done
   } catch (Error& error) {
     error.add_leftover("layers that nothing names any more: the next command merges and deletes them");
     throw;
@@ -401,7 +415,12 @@ bool Manager::Impl::try_tidy(const std::vector<std::string>& held) {
     }
     merge(manifest.name);
   }
-  static_cast<void>(sweep_locked());
+  try {
+    static_cast<void>(sweep_locked());
+  } catch (const SweepLater& later) {
+    notice(later.what());
+    return false;
+  }
   return true;
 }
 
@@ -475,8 +494,7 @@ std::vector<std::string> Manager::Impl::sweep_locked() {
     facts->in_use = layers_in_use(*facts, deleted_by(plan));
   } catch (const Error& error) {
     if (error.code() != Errc::unreachable) throw;
-    notice(fmt::format("unused layers are kept, as libvirt cannot tell whether a domain uses them: {}", error.what()));
-    return {};
+    throw SweepLater(error);
   }
   if (!facts->in_use.empty()) plan = plan_sweep(*facts, pinned);
   std::vector<std::string> removed;
