@@ -124,13 +124,13 @@ void sweep_all(const Kind& kind) {
 }
 
 Kind killed() {
-  return at_calls("kill before", Fault::Kind::kill_before, 0, 9);
+  return at_calls("kill before", Fault::Kind::kill_before, 0, 12);
 }
 Kind killed_after() {
   return at_calls("kill after", Fault::Kind::kill_after, 0, 20);
 }
 Kind interrupted() {
-  return at_calls("SIGINT", Fault::Kind::interrupt, 0, 15);
+  return at_calls("SIGINT", Fault::Kind::interrupt, 0, 21);
 }
 Kind full_once() {
   return at_calls("ENOSPC once", Fault::Kind::fail, ENOSPC, 27);
@@ -148,10 +148,10 @@ Kind read_only_from() {
   return at_calls("EROFS from", Fault::Kind::fail_from, EROFS, 27);
 }
 Kind without_names() {
-  return outage("power, all", DiskModel::Loss::everything, 27);
+  return outage("power, all", DiskModel::Loss::everything, 36);
 }
 Kind without_content() {
-  return outage("power, content", DiskModel::Loss::content, 27);
+  return outage("power, content", DiskModel::Loss::content, 36);
 }
 
 pid_t libvirtd() {

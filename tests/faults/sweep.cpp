@@ -81,6 +81,13 @@ SweepResult FaultSweep::sweep(Fault::Kind kind, int error, std::size_t step, std
 
 SweepResult FaultSweep::sweep(const Death& death, std::size_t step, std::size_t offset) {
   death_ = &death;
+  if (death.takes_vms_along) {
+    // Who is dead before the verb has looked is a VM that is off, of which it makes something else: a clean snapshot.
+    if (!is_at_start_) world_.restore();
+    world_.power_off();
+    if (world_.run(scenario_.verb(world_)).exit_code == 0) finish_of_off_ = world_.state();
+    is_at_start_ = false;
+  }
   SweepResult result = sweep(Fault{Fault::Kind::act, 0, 0, death.die}, step, offset, [&](const Traced&) {
     if (death.come_back) death.come_back();
   });
@@ -206,6 +213,7 @@ std::string FaultSweep::check_end(const Fault& fault, const Traced& traced, std:
   if (fault.kind == Fault::Kind::interrupt) result.worst_seconds = std::max(result.worst_seconds, traced.after_signal);
   if (scenario_.has_garbage) return check_cleaned(state);
   if (const auto flaws = world_.flaws(); !flaws.empty()) return fmt::format("{}", fmt::join(flaws, "; "));
+  if (death_ != nullptr && is(state, finish_of_off_)) return check_garbage(state, turn);
   if (!is(state, start_) && !is(state, finish_) && !is(state, halfway_))
     return fmt::format("neither as before nor done; to before: {}; to done: {}", difference(start_, state), difference(finish_, state));
   if (fault.kind == Fault::Kind::interrupt) {

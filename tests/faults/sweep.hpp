@@ -60,6 +60,7 @@ class FaultSweep {
   std::string start_;
   std::string finish_;
   std::string halfway_;
+  std::string finish_of_off_;  ///< of the verb on VMs that were powered off
   std::size_t points_ = 0;
   std::vector<Call> calls_;
   std::set<std::string> deletable_;  ///< states from which everything was deleted, and nothing stayed
