@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <vmgraft/error.hpp>
+
 #include "domain/hostdev_xml.hpp"
 #include "model/size.hpp"
 
@@ -10,6 +12,16 @@ namespace vmgraft {
 namespace {
 
 std::string brief(const std::string& id) { return id.size() > 8 ? id.substr(0, 8) : id; }
+
+/// The device by what people call it; by its alias where the journal that it stands in was tampered with.
+template <typename Plug>
+std::string device_of(const Plug& step) {
+  try {
+    return host_device_of(step.xml);
+  } catch (const Error&) {
+    return step.alias;
+  }
+}
 
 struct Describer {
   std::string operator()(const MakeFolder& step) const { return fmt::format("make folder {}", step.path); }
@@ -71,10 +83,10 @@ struct Describer {
   }
   std::string operator()(const RemoveMdev& step) const { return fmt::format("remove mediated device {}", step.uuid); }
   std::string operator()(const DetachDevice& step) const {
-    return fmt::format("ask {} to let {} go", step.name, host_device_of(step.xml));
+    return fmt::format("ask {} to let {} go", step.name, device_of(step));
   }
   std::string operator()(const AttachDevice& step) const {
-    return fmt::format("plug {} into {}", host_device_of(step.xml), step.name);
+    return fmt::format("plug {} into {}", device_of(step), step.name);
   }
 };
 

@@ -99,12 +99,13 @@ class Rules {
       word(*name);
   }
   void operator()(const WriteAttribute& step) const {
-    const fs::path file(step.path);
-    const std::string attribute = file.filename();
-    const bool is_known = attribute == "sriov_numvfs" || attribute == "sriov_drivers_autoprobe";
-    if (!is_known || file.parent_path().parent_path() != "/sys/bus/pci/devices")
+    // "/sys/bus/pci/devices/ADDRESS/ATTRIBUTE"
+    constexpr std::string_view kDevices = "/sys/bus/pci/devices/";
+    static const std::set<std::string> known{"sriov_numvfs", "sriov_drivers_autoprobe", "d3cold_allowed", "power/control"};
+    const std::size_t slash = step.path.find('/', kDevices.size());
+    if (!step.path.starts_with(kDevices) || slash == std::string::npos || !known.contains(step.path.substr(slash + 1)))
       refuse(fmt::format("it writes to {}", shown(step.path)));
-    address(file.parent_path().filename());
+    address(step.path.substr(kDevices.size(), slash - kDevices.size()));
     word(step.value), word(step.previous);
   }
   void operator()(const MakeMdev& step) const { address(step.parent), word(step.type), uuid(step.uuid); }

@@ -197,15 +197,14 @@ TEST_CASE("completion offers no word that a shell would expand") {
   const TempFolder store;
   for (const char* name : {"$(touch x)", "`id`", "a;b", "a\nb", "a*", "${HOME}", "plain"}) {
     std::filesystem::create_directories(store.path() / "vms" / name);
-    std::ofstream(store.path() / "vms" / name / "vm.json") << R"({"snapshots":[{"name":"$(touch x)"
-  },{"name":"clean"}]
-})";
-}
-const auto words = [&](const std::string& what) {
-  return run_vmgraft({"--store", store.path().string(), "--connect", kNoLibvirt, "__complete", what, ""}).out;
-};
-CHECK(words("vms") == "plain\n");
-CHECK(words("snapshots") == "plain@clean\n");
+    std::ofstream(store.path() / "vms" / name / "vm.json")
+        << R"json({"snapshots":[{"name":"$(touch x)"},{"name":"clean"}]})json";
+  }
+  const auto words = [&](const std::string& what) {
+    return run_vmgraft({"--store", store.path().string(), "--connect", kNoLibvirt, "__complete", what, ""}).out;
+  };
+  CHECK(words("vms") == "plain\n");
+  CHECK(words("snapshots") == "plain@clean\n");
 }
 
 // JSON leaves C1 controls and bidi overrides as they are.

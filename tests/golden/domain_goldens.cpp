@@ -103,7 +103,7 @@ std::string gpu_train(const std::string& host, unsigned gpus) {
   spec.disks = {{"root", "debian-12", std::uint64_t{60} << 30, true}, {"scratch", "", std::uint64_t{500} << 30, false}};
   spec.gpus = {{gpus, "", "", NumaPolicy::preferred, GpuKind::gpu}};
   const GpuFacts facts = gpu_facts(recorded_host(host));
-  const Placement placement = place(facts, choose_gpus(facts, spec, {}), spec, {true, 9'000'000, false});
+  const Placement placement = place(facts, choose_gpus(facts, spec, {}), spec, {true, 9'000'000});
   return with_placement(read_text(source_path("tests/data/domain/gpu_train_inactive.xml")), placement);
 }
 

@@ -83,7 +83,7 @@ GpuChoice chosen(const std::vector<std::string>& addresses) {
 }
 
 PlaceFor kvm(unsigned version = 9'000'000) {
-  return {true, version, false};
+  return {true, version};
 }
 
 void set_huge_pages(HostNode& node, std::uint64_t large, std::uint64_t small) {
@@ -376,7 +376,7 @@ TEST_CASE("tuning strict refuses and names each thing that cannot be had") {
 TEST_CASE("software emulation is given devices and no tuning, and strict refuses it") {
   const GpuFacts facts = two_nodes({gpu_at("0000:41:00.0", 1, 64 * kGiB)});
   VmSpec spec = vm(4, 8 * kGiB);
-  const PlaceFor tcg{false, 9'000'000, false};
+  const PlaceFor tcg{false, 9'000'000};
   const Placement placement = place(facts, chosen({"0000:41:00.0"}), spec, tcg);
   CHECK_FALSE(placement.is_kvm);
   CHECK_FALSE(placement.passthrough_physical_bits);
@@ -394,7 +394,7 @@ TEST_CASE("software emulation is given devices and no tuning, and strict refuses
 
 TEST_CASE("an emulated CPU reaches 40 bits, and what is above keeps the default window") {
   const GpuFacts facts = two_nodes({gpu_at("0000:41:00.0", 1, 512 * kGiB)});
-  const Placement placement = place(facts, chosen({"0000:41:00.0"}), vm(4, 8 * kGiB), {false, 9'000'000, false});
+  const Placement placement = place(facts, chosen({"0000:41:00.0"}), vm(4, 8 * kGiB), {false, 9'000'000});
   CHECK(placement.pci_hole64 == 0);
   CHECK(holds(placement.not_done, "no window of 1 TiB for the GPUs' memory: an emulated CPU has 40 address bits"));
 }

@@ -90,16 +90,6 @@ std::vector<Scenario> scenarios() {
     world.run(plan_lend(gpu_facts_of(world.host), ledger_of(world.host), gpu));
     world.host.reset();
   };
-  const std::string mdev = mdev_uuid("00000000-0000-4000-8000-610000000000", 0);
-  const auto make_mdev = [mdev](PlanWorld& world) {
-    return plan_lease(gpu_facts_of(world.host), ledger_of(world.host), {}, {{"0000:42:00.0", "nvidia-63", mdev}},
-                      {"a", world.uuid("a"), "/store", GpuRelease::reset});
-  };
-  const auto with_mdev_type = [with_gpus](PlanWorld& world) {
-    with_gpus(world);
-    world.host.add_mdev_type("0000:42:00.0", "nvidia-63", 2);
-    world.host.reset();
-  };
   const auto with_vfs = [with_gpus](PlanWorld& world) {
     with_gpus(world);
     world.run(plan_make_vfs(gpu_facts_of(world.host), ledger_of(world.host), "0000:42:00.0", 2));
@@ -153,16 +143,6 @@ std::vector<Scenario> scenarios() {
        [](PlanWorld& w) { return plan_make_vfs(gpu_facts_of(w.host), ledger_of(w.host), "0000:42:00.0", 2); }},
       {"virtual functions removed", with_vfs,
        [](PlanWorld& w) { return plan_remove_vfs(gpu_facts_of(w.host), ledger_of(w.host), "0000:42:00.0"); }},
-      {"GPU shared, mediated device made", with_mdev_type, make_mdev},
-      {"GPU shared, mediated device removed",
-       [with_mdev_type, make_mdev](PlanWorld& world) {
-         with_mdev_type(world);
-         world.run(make_mdev(world));
-         world.host.reset();
-       },
-       [mdev](PlanWorld&) {
-         return Plan{"remove mediated devices of a", {"a"}, {Commit{}, RemoveMdev{mdev}}};
-       }},
       {"stop with a GPU", with_plugged,
        [](PlanWorld& w) {
          return Plan{"stop a", {"a"}, {Commit{}, PowerOff{"a", w.uuid("a")}}};
