@@ -26,7 +26,9 @@ struct Options {
   std::filesystem::path store;                       ///< empty: VMGRAFT_STORE, else by the connection
   std::vector<std::filesystem::path> template_dirs;  ///< searched first, before VMGRAFT_TEMPLATES and the installed ones
   std::function<void(const Progress&)> on_progress;  ///< may be empty
-  std::function<void(const std::string&)> on_notice; ///< one line worth telling that is not a failure; may be empty
+  /// One line worth telling that is not a failure; may be empty. Who holds a lock that is waited for is told from another
+  /// thread, while the calling one waits.
+  std::function<void(const std::string&)> on_notice;
   std::filesystem::path host_root;                   ///< host facts (/sys, /proc, /etc) are read below it: a recorded host; empty: this one
   const std::atomic<bool>* interrupted = nullptr;    ///< when it turns true: undo what is under way, throw interrupted
 };
