@@ -39,12 +39,12 @@ TEST_CASE("check: a store in use is whole, and is not changed by looking", "[ses
     CHECK(row.at("health") == "ok");
   }
   const std::string layers = row_of(checks, "layers").at("seen");
-  CHECK_THAT(layers, Catch::Matchers::Contains("left out: layer " + head + " (VM '" + vm + "' runs and writes to it)"));
-  CHECK_THAT(layers, Catch::Matchers::Contains("1 hash compared"));
+  CHECK_THAT(layers, contains("left out: layer " + head + " (VM '" + vm + "' runs and writes to it)"));
+  CHECK_THAT(layers, contains("1 hash compared"));
   lab.virsh({"destroy", vm});
   const std::string before = footprint(lab);
   CHECK_THAT(row_of(lab.json({"check", vm}).at("checks"), "layers").at("seen").get<std::string>(),
-             Catch::Matchers::Contains("3 layers; 3 checked by qemu-img"));
+             contains("3 layers; 3 checked by qemu-img"));
   CHECK(footprint(lab) == before);
   CHECK(lab.virsh({"dumpxml", "--inactive", vm}) == domain);
   CHECK(lab.vmgraft({"check", "--quick", vm}).out.find("--quick") != std::string::npos);
@@ -60,7 +60,7 @@ TEST_CASE("check: what a killed process left is told, and still there afterwards
                          << R"(", "committed": true, "pid": 4194305, "verb": "test", "vms": [], "steps": []})";
   const nlohmann::json row = row_of(lab.json({"check", "--quick"}).at("checks"), "journal");
   CHECK(row.at("health") == "warn");
-  CHECK_THAT(row.at("seen").get<std::string>(), Catch::Matchers::Contains("'test' was cut short"));
+  CHECK_THAT(row.at("seen").get<std::string>(), contains("'test' was cut short"));
   CHECK(fs::exists(journal));
   lab.vmgraft({"list"});
   CHECK(!fs::exists(journal));
@@ -77,7 +77,7 @@ TEST_CASE("check: damage that qemu-img finds, and an image that was written to, 
     if (image.at("name") == "check-me") layer = image.at("layer");
   const fs::path file = lab.store() / "layers" / (layer + ".qcow2");
   CHECK_THAT(row_of(lab.json({"check", "check-me"}).at("checks"), "layers").at("seen").get<std::string>(),
-             Catch::Matchers::Contains("1 hash compared"));
+             contains("1 hash compared"));
   fs::permissions(file, fs::perms::owner_write, fs::perm_options::add);
   REQUIRE(lab.run({"qemu-io", "-f", "qcow2", "-c", "write -P 7 64M 4k", file}).exit_code == 0);
   const auto failed = [&] {

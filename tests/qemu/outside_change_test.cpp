@@ -42,7 +42,7 @@ struct OutsideLab : Lab {
                                                  {"clone", vm, copy},
                                                  {"--dry-run", "snapshot", "create", vm, "ours"}}) {
       INFO(verb.at(0));
-      CHECK_THAT(message(verb), Catch::Matchers::Contains(words));
+      CHECK_THAT(message(verb), contains(words));
     }
     CHECK(inventory() == before);
   }
@@ -125,10 +125,10 @@ TEST_CASE("outside: another domain under the name of an undefined VM is not touc
   lab.define("<domain type='qemu'><name>" + lab.vm +
              "</name><memory>65536</memory><os><type arch='x86_64' machine='q35'>hvm</type></os></domain>");
   const std::string theirs = lab.virsh({"dumpxml", lab.vm});
-  CHECK_THAT(lab.listed(), Catch::Matchers::Contains("undefined by other means"));
-  CHECK_THAT(lab.notes(), Catch::Matchers::Contains("is another one, which vmgraft does not touch"));
+  CHECK_THAT(lab.listed(), contains("undefined by other means"));
+  CHECK_THAT(lab.notes(), contains("is another one, which vmgraft does not touch"));
   CHECK(lab.findings(8) == std::vector<std::string>{"fail domain"});
-  for (const char* verb : {"start", "stop"}) CHECK_THAT(lab.hint({verb, lab.vm}), Catch::Matchers::Contains("vmgraft gc"));
+  for (const char* verb : {"start", "stop"}) CHECK_THAT(lab.hint({verb, lab.vm}), contains("vmgraft gc"));
   lab.refuses_new_layers("libvirt has no domain of it any more");
   const std::string copy = lab.name("undefined-snap");
   lab.vmgraft({"clone", lab.vm + "@first", copy});
@@ -142,7 +142,7 @@ TEST_CASE("outside: a running VM that was undefined can be stopped, and gets no 
   OutsideLab lab("transient");
   lab.start();
   lab.virsh({"undefine", lab.vm});
-  CHECK_THAT(lab.listed(), Catch::Matchers::Contains("is gone when it is off"));
+  CHECK_THAT(lab.listed(), contains("is gone when it is off"));
   lab.refuses_new_layers("has no definition any more");
   lab.power_off();
   CHECK(lab.json({"show", lab.vm}).at("vm").at("state") == "missing");
@@ -158,7 +158,7 @@ TEST_CASE("outside: a domain that lost our metadata is not touched until it is g
   const std::string stripped = lab.virsh({"dumpxml", "--inactive", lab.vm});
   for (const std::vector<std::string>& verb :
        {std::vector<std::string>{"start", lab.vm}, {"stop", lab.vm}, {"delete", "--yes", lab.vm}, {"--dry-run", "delete", lab.vm}})
-    CHECK_THAT(lab.message(verb), Catch::Matchers::Contains("has lost the metadata that says so"));
+    CHECK_THAT(lab.message(verb), contains("has lost the metadata that says so"));
   lab.refuses_new_layers("has lost the metadata");
   CHECK(lab.virsh({"dumpxml", "--inactive", lab.vm}) == stripped);
   CHECK(lab.findings(8) == std::vector<std::string>{"fail domain-owner"});
@@ -172,9 +172,9 @@ TEST_CASE("outside: a renamed domain is told, and renamed back by the hint", "[s
   OutsideLab lab("renamed");
   const std::string other = lab.name("other-name");
   lab.virsh({"domrename", lab.vm, other});
-  CHECK_THAT(lab.listed(), Catch::Matchers::Contains("renamed to '" + other + "'"));
+  CHECK_THAT(lab.listed(), contains("renamed to '" + other + "'"));
   lab.refuses_new_layers("its domain was renamed to '" + other + "'");
-  CHECK_THAT(lab.message({"create", "micro", other}), Catch::Matchers::Contains("of this store"));
+  CHECK_THAT(lab.message({"create", "micro", other}), contains("of this store"));
   lab.virsh({"start", other});
   lab.power_off();  // by whatever name, it can be stopped
   lab.follow(lab.hint({"start", lab.vm}), "virsh domrename");
@@ -184,8 +184,8 @@ TEST_CASE("outside: a renamed domain is told, and renamed back by the hint", "[s
 TEST_CASE("outside: a disk taken out of the definition was not missed by snapshots and clones", "[session]") {
   OutsideLab lab("detached");
   lab.virsh({"detach-disk", lab.vm, "vda", "--config"});
-  CHECK_THAT(lab.notes(), Catch::Matchers::Contains("is not in its definition any more"));
-  CHECK_THAT(lab.message({"start", lab.vm}), Catch::Matchers::Contains("its disk 'root' (vda)"));
+  CHECK_THAT(lab.notes(), contains("is not in its definition any more"));
+  CHECK_THAT(lab.message({"start", lab.vm}), contains("its disk 'root' (vda)"));
   lab.refuses_new_layers("its disk 'root' (vda) is not in its definition any more");
   CHECK(lab.findings(8) == std::vector<std::string>{"fail domain-disk"});
   lab.follow(lab.hint({"start", lab.vm}), "virsh attach-disk");
@@ -202,13 +202,13 @@ TEST_CASE("outside: other memory and another disk are told and kept", "[session]
   lab.redefine("<memory unit='KiB'>262144</memory>", "<memory unit='KiB'>270336</memory>");
   lab.virsh({"attach-disk", lab.vm, extra, "vdz", "--config", "--subdriver", "qcow2"});
   const std::string notes = lab.notes();
-  CHECK_THAT(notes, Catch::Matchers::Contains("264 MiB of memory, its template gave it 256 MiB"));
-  CHECK_THAT(notes, Catch::Matchers::Contains("its disk vdz"));
+  CHECK_THAT(notes, contains("264 MiB of memory, its template gave it 256 MiB"));
+  CHECK_THAT(notes, contains("its disk vdz"));
   CHECK(lab.findings(0) == std::vector<std::string>{"warn domain-extra-disk", "warn domain-hardware"});
   lab.vmgraft({"snapshot", "create", lab.vm, "edited"});
-  CHECK_THAT(lab.virsh({"dumpxml", "--inactive", lab.vm}), Catch::Matchers::Contains("270336"));
+  CHECK_THAT(lab.virsh({"dumpxml", "--inactive", lab.vm}), contains("270336"));
   const std::string copy = lab.name("edited-copy");
-  CHECK_THAT(lab.message({"clone", lab.vm, copy}), Catch::Matchers::Contains("vdz"));
+  CHECK_THAT(lab.message({"clone", lab.vm, copy}), contains("vdz"));
   CHECK(fs::exists(extra));
   lab.vmgraft({"delete", "--yes", lab.vm});
   CHECK(fs::exists(extra));
@@ -225,8 +225,8 @@ TEST_CASE("outside: a disk plugged into the running VM is left alone by a live s
   lab.start();
   lab.virsh({"attach-disk", lab.vm, extra, "vdz", "--live", "--subdriver", "qcow2"});
   lab.vmgraft({"snapshot", "create", lab.vm, "live"});
-  CHECK_THAT(lab.virsh({"domblklist", lab.vm}), Catch::Matchers::Contains(extra.string()));
-  CHECK_THAT(lab.virsh({"domblklist", lab.vm}), Catch::Matchers::Contains(lab.disk()));
+  CHECK_THAT(lab.virsh({"domblklist", lab.vm}), contains(extra.string()));
+  CHECK_THAT(lab.virsh({"domblklist", lab.vm}), contains(lab.disk()));
   lab.power_off();
   fs::permissions(lab.store() / "tmp", fs::perms::owner_all);
   fs::remove(extra);
@@ -238,13 +238,13 @@ TEST_CASE("outside: an external snapshot by virsh of a stopped VM", "[session]")
   const std::string head = lab.disk();
   lab.virsh({"snapshot-create-as", lab.vm, "theirs", "--disk-only"});
   const std::string overlay = head.substr(0, head.rfind('.')) + ".theirs";
-  CHECK_THAT(lab.message({"start", lab.vm}), Catch::Matchers::Contains("its disk vda is now '" + overlay + "'"));
+  CHECK_THAT(lab.message({"start", lab.vm}), contains("its disk vda is now '" + overlay + "'"));
   lab.refuses_new_layers("its disk vda is now '" + overlay + "'");
-  CHECK_THAT(lab.notes(), Catch::Matchers::Contains(overlay));
+  CHECK_THAT(lab.notes(), contains(overlay));
   CHECK(has(lab.findings(8), "fail domain-disk"));
   lab.vmgraft({"stop", lab.vm});
   // What was written since is not wanted: the definition gets the file that the hint names.
-  CHECK_THAT(lab.hint({"start", lab.vm}), Catch::Matchers::Contains(head));
+  CHECK_THAT(lab.hint({"start", lab.vm}), contains(head));
   lab.virsh({"snapshot-delete", lab.vm, "theirs", "--metadata"});
   lab.redefine(overlay, head);
   fs::remove(overlay);
@@ -262,10 +262,10 @@ TEST_CASE("outside: an external snapshot by virsh of a running VM, and the way b
   const std::string overlay = head.substr(0, head.rfind('.')) + ".theirs";
   lab.refuses_new_layers("its disk vda is now '" + overlay + "'");
   lab.power_off();
-  CHECK_THAT(lab.message({"start", lab.vm}), Catch::Matchers::Contains(overlay));
+  CHECK_THAT(lab.message({"start", lab.vm}), contains(overlay));
   lab.virsh({"start", lab.vm});
   lab.follow(lab.hint({"snapshot", "create", lab.vm}), "virsh blockcommit");
-  CHECK_THAT(lab.virsh({"domblklist", lab.vm}), Catch::Matchers::Contains(head));
+  CHECK_THAT(lab.virsh({"domblklist", lab.vm}), contains(head));
   lab.virsh({"snapshot-delete", lab.vm, "theirs", "--metadata"});
   lab.vmgraft({"snapshot", "create", lab.vm, "ours"});
   lab.power_off();
@@ -289,7 +289,7 @@ TEST_CASE("outside: a VM whose memory virsh saved got new disks under it, and ne
   OutsideLab lab("saved");
   lab.start();
   lab.virsh({"managedsave", lab.vm});
-  CHECK_THAT(lab.listed(), Catch::Matchers::Contains("managedsave"));
+  CHECK_THAT(lab.listed(), contains("managedsave"));
   lab.refuses_new_layers("its memory was saved by other means");
   CHECK(lab.findings(0) == std::vector<std::string>{"warn domain-saved"});
   lab.start();
@@ -337,12 +337,12 @@ TEST_CASE("outside: an older vm.json that was put back did cost the newer layers
   const std::string newer = lab.read(lab.manifest());
   const std::string head = lab.disk();
   std::ofstream(lab.manifest()) << old;
-  CHECK_THAT(lab.message({"start", lab.vm}), Catch::Matchers::Contains("an older vm.json was put in place"));
+  CHECK_THAT(lab.message({"start", lab.vm}), contains("an older vm.json was put in place"));
   lab.refuses_new_layers("an older vm.json was put in place");
   CHECK(has(lab.findings(8), "fail vm-head"));
   const std::string other = lab.name("older-other");
   lab.vmgraft({"create", "micro", other, "--no-start"});
-  CHECK_THAT(lab.vmgraft({"delete", "--yes", other}).err, Catch::Matchers::Contains("is kept"));
+  CHECK_THAT(lab.vmgraft({"delete", "--yes", other}).err, contains("is kept"));
   CHECK(fs::exists(head));
   std::ofstream(lab.manifest()) << newer;
   CHECK(lab.findings(0).empty());
@@ -356,8 +356,8 @@ TEST_CASE("outside: a deleted vm.json did cost the VM's disks at the next sweep"
   const std::string kept = lab.read(lab.manifest());
   const std::string head = lab.disk();
   fs::remove(lab.manifest());
-  CHECK_THAT(lab.message({"show", lab.vm}, 4), Catch::Matchers::Contains("has no vm.json"));
-  CHECK_THAT(lab.message({"create", "micro", lab.vm}), Catch::Matchers::Contains("of this store"));
+  CHECK_THAT(lab.message({"show", lab.vm}, 4), contains("has no vm.json"));
+  CHECK_THAT(lab.message({"create", "micro", lab.vm}), contains("of this store"));
   const std::vector<std::string> found = lab.findings(8);
   CHECK(has(found, "fail vm-record"));
   CHECK(has(found, "fail domain-orphan"));
@@ -375,10 +375,10 @@ TEST_CASE("outside: a vm.json that cannot be read hides no other VM and sweeps n
   const std::string kept = lab.read(lab.manifest());
   const std::string head = lab.disk();
   std::ofstream(lab.manifest()) << "{";
-  CHECK_THAT(lab.listed(), Catch::Matchers::Contains("vmgraft check " + lab.vm));
+  CHECK_THAT(lab.listed(), contains("vmgraft check " + lab.vm));
   const std::string other = lab.name("garbled-other");
   lab.vmgraft({"create", "micro", other, "--no-start"});
-  CHECK_THAT(lab.vmgraft({"delete", "--yes", other}).err, Catch::Matchers::Contains("unused layers are kept"));
+  CHECK_THAT(lab.vmgraft({"delete", "--yes", other}).err, contains("unused layers are kept"));
   CHECK(fs::exists(head));
   CHECK(lab.findings(8) == std::vector<std::string>{"fail vm-record"});
   std::ofstream(lab.manifest()) << kept;
@@ -392,14 +392,14 @@ TEST_CASE("outside: a layer deleted or replaced by hand is told before QEMU open
   const std::string file = lab.disk();
   const fs::path kept = lab.store() / "tmp" / (lab.vm + ".kept");
   fs::rename(file, kept);
-  CHECK_THAT(lab.notes(), Catch::Matchers::Contains("is missing"));
-  CHECK_THAT(lab.message({"start", lab.vm}), Catch::Matchers::Contains("its file '" + file + "' is missing"));
+  CHECK_THAT(lab.notes(), contains("is missing"));
+  CHECK_THAT(lab.message({"start", lab.vm}), contains("its file '" + file + "' is missing"));
   lab.refuses_new_layers("is missing");
   CHECK(lab.findings(8) == std::vector<std::string>{"fail layer-file"});
   const std::string copy = lab.name("layer-copy");
   lab.vmgraft({"clone", lab.vm + "@first", copy});  // its layers are others
   REQUIRE(lab.run({"qemu-img", "create", "-q", "-f", "qcow2", file, "128M"}).exit_code == 0);
-  CHECK_THAT(lab.message({"start", lab.vm}), Catch::Matchers::Contains("stands on nothing"));
+  CHECK_THAT(lab.message({"start", lab.vm}), contains("stands on nothing"));
   CHECK(has(lab.findings(8), "fail layer-backing"));
   fs::remove(file);
   fs::rename(kept, file);
@@ -420,8 +420,8 @@ TEST_CASE("outside: NVRAM deleted by hand is told, and a snapshot brings it back
   const std::string sum = lab.run({"sha256sum", nvram}).out;
   fs::remove(nvram);
   const CommandResult check = lab.vmgraft({"check", "--quick", vm});
-  CHECK_THAT(check.out, Catch::Matchers::Contains("vm-nvram"));
-  CHECK_THAT(lab.vmgraft({"start", "--wait", "none", vm}).err, Catch::Matchers::Contains("its NVRAM"));
+  CHECK_THAT(check.out, contains("vm-nvram"));
+  CHECK_THAT(lab.vmgraft({"start", "--wait", "none", vm}).err, contains("its NVRAM"));
   lab.vmgraft({"stop", "--timeout", "0s", vm});
   fs::remove(nvram);
   lab.vmgraft({"revert", vm + "@kept", "--yes", "--no-start"});
@@ -431,10 +431,10 @@ TEST_CASE("outside: NVRAM deleted by hand is told, and a snapshot brings it back
   lab.vmgraft({"start", "--wait", "none", vm});
   const std::vector<std::string> before = lab.inventory();
   CHECK_THAT(lab.error({"revert", vm + "@kept", "--yes"}, 5).at("message").get<std::string>(),
-             Catch::Matchers::Contains("nvram.fd is missing"));
+             contains("nvram.fd is missing"));
   CHECK(lab.inventory() == before);
   CHECK(lab.json({"show", vm}).at("vm").at("state") == "running");
-  CHECK_THAT(lab.vmgraft({"check", "--quick", vm}, 8).out, Catch::Matchers::Contains("snapshot-files"));
+  CHECK_THAT(lab.vmgraft({"check", "--quick", vm}, 8).out, contains("snapshot-files"));
   lab.vmgraft({"snapshot", "delete", vm + "@kept"});
   lab.vmgraft({"check", "--quick", vm});
 }

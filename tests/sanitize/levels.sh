@@ -39,7 +39,9 @@ sanitize_level() {
   check "it builds with threads watched" sanitized_build thread thread_tests
   echo "== sanitize: built in $((SECONDS - started)) s"
   [ -x "$build/thread/bin/thread_tests" ] || return 0
-  run_level sanitize-threads env TSAN_OPTIONS=suppressions="$repository/tests/sanitize/threads.supp":print_suppressions=0 \
+  # Tests fork after threads were there, and the children start threads.
+  run_level sanitize-threads env \
+    TSAN_OPTIONS=suppressions="$repository/tests/sanitize/threads.supp":print_suppressions=0:die_after_fork=0 \
     "$build/thread/bin/thread_tests" "${catch_options[@]}"
 }
 

@@ -11,8 +11,18 @@
 #endif
 
 #include <string>
+#include <utility>
 
 #include <vmgraft/error.hpp>
+
+/// A text within a text: Catch2 3 gave it another name.
+inline auto contains(std::string text) {
+#if __has_include(<catch2/catch_test_macros.hpp>)
+  return Catch::Matchers::ContainsSubstring(std::move(text));
+#else
+  return Catch::Matchers::Contains(std::move(text));
+#endif
+}
 
 /// The Error that \p expression throws; fails the test when it throws none.
 template <typename Expression>

@@ -36,7 +36,7 @@ struct OneLayer {
     REQUIRE(faults.size() == 1);
     CHECK(faults.front().what.find(world.store.layer_file(record.id).string()) != std::string::npos);
     CHECK(!faults.front().remedy.empty());
-    CHECK_THAT(error_of([&] { (void)require_whole(world.host, world.store, {{record.id, record}}); }).what(), Catch::Matchers::Contains(faults.front().what));
+    CHECK_THAT(error_of([&] { (void)require_whole(world.host, world.store, {{record.id, record}}); }).what(), contains(faults.front().what));
     return faults.front();
   }
   [[nodiscard]] std::string parent() const { return record.parent + ".qcow2"; }

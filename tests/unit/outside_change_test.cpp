@@ -162,8 +162,8 @@ TEST_CASE("a disk on a file that we do not know forbids starting and new layers"
   CHECK(change.remedy.find("virsh blockcommit a vda --base " + file + " --active --pivot") != std::string::npos);
   CHECK(change.remedy.find(file) != std::string::npos);
   CHECK(forbidden(change.kind) == std::vector{Act::start, Act::disks});
-  CHECK_THAT(error_of([&] { (void)vm.world.plan_snap("a", "s"); }).what(), Catch::Matchers::Contains("its disk vda is now '/elsewhere/a.outer'"));
-  CHECK_THAT(error_of([&] { (void)vm.world.plan_moved("a"); }).what(), Catch::Matchers::Contains("its disk vda is now"));
+  CHECK_THAT(error_of([&] { (void)vm.world.plan_snap("a", "s"); }).what(), contains("its disk vda is now '/elsewhere/a.outer'"));
+  CHECK_THAT(error_of([&] { (void)vm.world.plan_moved("a"); }).what(), contains("its disk vda is now"));
 }
 
 TEST_CASE("a running VM whose live disk moved is noticed, whatever its definition says") {

@@ -118,7 +118,7 @@ TEST_CASE("a name that is no name is refused before any file is looked at") {
         std::string("-x"), std::string("a\0b", 3), std::string("/a\0b", 4)}) {
     const Error error = error_of([&] { static_cast<void>(library.resolve(name, {}, {"vm-1"})); });
     CHECK(error.code() == Errc::usage);
-    CHECK_THAT(error.what(), Catch::Matchers::Contains("is not a name for a template"));
+    CHECK_THAT(error.what(), contains("is not a name for a template"));
   }
 }
 

@@ -158,9 +158,9 @@ TEST_CASE("host names follow RFC 1123") {
   }
   CHECK(parse_spec(guest(std::string(63, 'a')), "x").guest.hostname.size() == 63);
   for (const std::string name : {"-a", "a-", "a..b", ".a", "a.", "a_b", "a b", "a\\nb", "\xc3\xa9"}) {
-    CHECK_THAT(spec_error(guest(name)), Catch::Matchers::Contains("is not a host name"));
+    CHECK_THAT(spec_error(guest(name)), contains("is not a host name"));
   }
-  CHECK_THAT(spec_error(guest(std::string(64, 'a'))), Catch::Matchers::Contains("is not a host name"));
+  CHECK_THAT(spec_error(guest(std::string(64, 'a'))), contains("is not a host name"));
 }
 
 TEST_CASE("a resolved text is read as strictly as a template") {
