@@ -153,6 +153,8 @@ class Rules {
 /// What a lock file is named by: a VM, or what is locked besides.
 void require_lock(const std::string& name) {
   constexpr std::string_view kWork = "@work-";
+  constexpr std::string_view kImage = "@image-";
+  if (name.starts_with(kImage)) return require_name("image", name.substr(kImage.size()));
   const bool is_known =
       name == kGpuLock || name == kSweepLock || (name.starts_with(kWork) && is_layer_id(name.substr(kWork.size())));
   if (!is_known) require_name("VM", name);

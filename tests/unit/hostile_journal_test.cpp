@@ -38,6 +38,19 @@ std::string domain_of_store(PlanWorld& world, const std::string& name, const std
 
 }  // namespace
 
+// The journal of an image import that had been killed stopped every command.
+TEST_CASE("a journal about VMs, an image, a sweep or GPUs is one that vmgraft writes, and no other lock is taken for it") {
+  PlanWorld world;
+  const auto require_locks = [&](const std::vector<std::string>& names) {
+    JournalEntry entry = entry_of({Commit{}});
+    entry.plan.vms = names;
+    require_own_journal(entry, kId, world.store, kTpm);
+  };
+  CHECK_NOTHROW(require_locks({"a", "b", "@image-debian-12", "@sweep", "@gpus", "@work-" + kId}));
+  for (const char* name : {"@image-../../etc/x", "@image-", "@work-../x", "@other", "../x", ""})
+    CHECK_THROWS_AS(require_locks({name}), Error);
+}
+
 // A journal with RemovePath of a file of the host was carried out, by root.
 TEST_CASE("a journal that names a path outside the store is refused, whatever its step") {
   PlanWorld world;
