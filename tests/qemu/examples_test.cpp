@@ -3,7 +3,7 @@
 
 using namespace vmgraft;
 
-TEST_CASE("the example programs do what they say", "[session]") {
+TEST_CASE("the example programs do what they say", "[session][long]") {
   Lab lab;
   const std::string vm = lab.name("ex");
   const std::string programs = lab.program("example_");

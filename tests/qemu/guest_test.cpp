@@ -29,7 +29,7 @@ TEST_CASE("exec keeps stdin, stdout and stderr apart and passes the exit code on
   CHECK(lab.guest(vm, "ps | grep -c '[s]leep 60' || true") == "0\n");
 }
 
-TEST_CASE("copy takes files and trees in both directions, byte for byte", "[session]") {
+TEST_CASE("copy takes files and trees in both directions, byte for byte", "[session][long]") {
   Lab lab;
   const std::string vm = lab.name("copy");
   lab.vmgraft({"create", "micro", vm});
@@ -70,7 +70,7 @@ TEST_CASE("the guest section is applied once, at first boot", "[session]") {
   CHECK(lab.guest(clone, "cat /etc/machine-id") != lab.guest(vm, "cat /etc/machine-id"));
 }
 
-TEST_CASE("a failing guest step fails create with its output, and the VM goes unless --keep", "[session]") {
+TEST_CASE("a failing guest step fails create with its output, and the VM goes unless --keep", "[session][long]") {
   Lab lab;
   const std::string vm = lab.name("fail");
   const std::vector<std::string> before = lab.inventory();

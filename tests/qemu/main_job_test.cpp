@@ -37,7 +37,7 @@ TEST_CASE("a VM is created, snapshotted, broken, reverted, cloned while it runs,
   CHECK(lab.guest(twin, "cat /root/file") == "precious\n");
 }
 
-TEST_CASE("a revert can be undone by reverting to what it named", "[session]") {
+TEST_CASE("a revert can be undone by reverting to what it named", "[session][long]") {
   Lab lab;
   const std::string vm = lab.name("undo");
   CHECK(lab.vmgraft({"--quiet", "create", "micro", vm}).err.empty());
@@ -83,7 +83,7 @@ TEST_CASE("a clone of a stopped VM shares its layers, and neither sees what the 
   CHECK(lab.chain(clones + "-3").size() == depth);
 }
 
-TEST_CASE("a full clone stands on nothing of its source", "[session]") {
+TEST_CASE("a full clone stands on nothing of its source", "[session][long]") {
   Lab lab;
   const std::string vm = lab.name("full-source");
   const std::string copy = lab.name("full");

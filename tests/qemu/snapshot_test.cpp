@@ -18,7 +18,7 @@ std::size_t count_layers(const Lab& lab) {
 
 }  // namespace
 
-TEST_CASE("several disks are taken at one instant, and a scratch disk is left out", "[session]") {
+TEST_CASE("several disks are taken at one instant, and a scratch disk is left out", "[session][long]") {
   Lab lab;
   const std::string vm = lab.name("disks");
   lab.vmgraft({"create", "two-disks", vm});
@@ -36,7 +36,7 @@ TEST_CASE("several disks are taken at one instant, and a scratch disk is left ou
   CHECK(lab.guest(clone, "cat /root/a; head -c 3 /dev/vdb; head -c 4 /dev/vdc | tr '\\0' '-'") == "before\nAAA----");
 }
 
-TEST_CASE("a snapshot in the middle is merged while the VM runs, and at its next stop where that cannot be", "[session]") {
+TEST_CASE("a snapshot in the middle is merged while the VM runs, and at its next stop where that cannot be", "[session][long]") {
   Lab lab;
   const bool is_live = lab.can_merge_live();
   const std::string vm = lab.name("merge");
@@ -70,7 +70,7 @@ TEST_CASE("a snapshot in the middle is merged while the VM runs, and at its next
   CHECK(count_layers(lab) == before);
 }
 
-TEST_CASE("a layer that a clone stands on is never merged away", "[session]") {
+TEST_CASE("a layer that a clone stands on is never merged away", "[session][long]") {
   Lab lab;
   const std::string vm = lab.name("shared");
   const std::string clone = lab.name("shared-clone");
