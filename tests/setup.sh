@@ -28,7 +28,8 @@ build_vmgraft() {
   # What was generated before a branch or option changed may not fit: configuring again is cheap.
   cmake -S "$repository" -B "$build" -G Ninja "$@" >"$build/configure.log" 2>&1 ||
     { tail -30 "$build/configure.log" >&2; die "cmake failed"; }
-  cmake --build "$build" ${targets:+--target "${targets[@]}"} >"$build/build.log" 2>&1 || { grep -E 'error|FAILED' -A5 "$build/build.log" | head -60 >&2; die "the build failed"; }
+  # Compilers give way to the guests of other levels.
+  nice cmake --build "$build" ${targets:+--target "${targets[@]}"} >"$build/build.log" 2>&1 || { grep -E 'error|FAILED' -A5 "$build/build.log" | head -60 >&2; die "the build failed"; }
 }
 
 libvirt_pids=()

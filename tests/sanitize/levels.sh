@@ -18,7 +18,8 @@ sanitized_build() (
   cmake -S "$repository" -B "$tree" -G Ninja -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_BUILD_TYPE=None -DVMGRAFT_BUILD_EXAMPLES=OFF \
     -DVMGRAFT_SANITIZE="$kind" -DVMGRAFT_BUILD_FUZZERS="$([ "$kind" = thread ] && echo OFF || echo ON)" \
     >"$tree/configure.log" 2>&1 || { tail -30 "$tree/configure.log" && return 1; }
-  cmake --build "$tree" --target "$@" >"$tree/build.log" 2>&1 ||
+  # Compilers give way to the guests of a level that runs beside this one.
+  nice cmake --build "$tree" --target "$@" >"$tree/build.log" 2>&1 ||
     { grep -E 'error|FAILED' -A5 "$tree/build.log" | head -60 && return 1; }
 )
 
