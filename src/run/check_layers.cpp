@@ -46,8 +46,10 @@ Uses uses_of(const CheckFacts& facts) {
     named.merge(named_layers(*vm.record));
     for (const SnapshotRecord& snapshot : vm.record->snapshots)
       for (const SnapshotDisk& disk : snapshot.disks) uses.frozen.insert(disk.layer);
+    // clang 14 takes no structured binding into a lambda.
+    const std::string& uuid = vm.record->uuid;
     const bool is_on = std::any_of(facts.domains.begin(), facts.domains.end(), [&](const DomainState& domain) {
-      return domain.uuid == vm.record->uuid && is_active(domain);
+      return domain.uuid == uuid && is_active(domain);
     });
     for (const HeadRecord& head : vm.record->heads) {
       uses.heads.emplace(head.layer, name);
