@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Sourced by tests/run: the levels sanitize and fuzz. They have builds of their own, by clang, below the build folder.
+# Sourced by tests/run: the levels asan, tsan and fuzz. They have builds of their own, by clang, below the build folder.
 
 # clang_for LEVEL: clang is here, or says why the level is not run.
 clang_for() {
@@ -23,25 +23,30 @@ sanitized_build() (
     { grep -E 'error|FAILED' -A5 "$tree/build.log" | head -60 && return 1; }
 )
 
-sanitize_level() {
+asan_level() {
   local level started=$SECONDS
-  clang_for sanitize || return 0
-  echo "== sanitize"
+  clang_for asan || return 0
+  echo "== asan"
   check "it builds with address and undefined behaviour watched" \
     sanitized_build address unit_tests golden_tests testdriver_tests cli_tests vmgraft_program
-  echo "== sanitize: built in $((SECONDS - started)) s"
+  echo "== asan: built in $((SECONDS - started)) s"
   for level in unit golden testdriver cli; do
     [ -x "$build/address/bin/${level}_tests" ] || continue # said above
-    run_level "sanitize-$level" env ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 \
+    run_level "asan-$level" env ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1 \
       LSAN_OPTIONS=suppressions="$repository/tests/sanitize/leaks.supp":print_suppressions=0 UBSAN_OPTIONS=print_stacktrace=1 \
       VMGRAFT_BINARY="$build/address/bin/vmgraft" "$build/address/bin/${level}_tests" "${catch_options[@]}"
   done
-  started=$SECONDS
+}
+
+tsan_level() {
+  local started=$SECONDS
+  clang_for tsan || return 0
+  echo "== tsan"
   check "it builds with threads watched" sanitized_build thread thread_tests
-  echo "== sanitize: built in $((SECONDS - started)) s"
+  echo "== tsan: built in $((SECONDS - started)) s"
   [ -x "$build/thread/bin/thread_tests" ] || return 0
   # Tests fork after threads were there, and the children start threads.
-  run_level sanitize-threads env \
+  run_level tsan env \
     TSAN_OPTIONS=suppressions="$repository/tests/sanitize/threads.supp":print_suppressions=0:die_after_fork=0 \
     "$build/thread/bin/thread_tests" "${catch_options[@]}"
 }
