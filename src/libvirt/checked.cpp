@@ -48,6 +48,7 @@ std::string hint_of(const LibvirtCause& cause) {
       return "libvirt refuses this user: see its polkit rules, or join the group 'libvirt'";
     case VIR_ERR_AGENT_UNRESPONSIVE:
     case VIR_ERR_AGENT_UNSYNCED:
+    case kAgentCommandTimeout:
       return "the guest needs a running qemu-guest-agent: wait for it (vmgraft wait), or install and start it in the "
              "guest";
     case VIR_ERR_CONFIG_UNSUPPORTED:
@@ -80,6 +81,7 @@ Errc errc_of(const LibvirtCause& cause) noexcept {
     case VIR_ERR_OPERATION_DENIED:
     case VIR_ERR_AGENT_UNRESPONSIVE:
     case VIR_ERR_AGENT_UNSYNCED:
+    case kAgentCommandTimeout:
     case VIR_ERR_OPERATION_TIMEOUT:
       return Errc::unreachable;
     case VIR_ERR_OPERATION_INVALID:

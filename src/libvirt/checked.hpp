@@ -11,6 +11,10 @@
 
 namespace vmgraft {
 
+/// VIR_ERR_AGENT_COMMAND_TIMEOUT of libvirt 11.2 and newer, which was VIR_ERR_AGENT_UNRESPONSIVE before: the guest's agent
+/// was there, and did not answer a command in time.
+inline constexpr int kAgentCommandTimeout = 112;
+
 /// The thread's last libvirt error, copied. virInitialize() must have been called (EventLoop does). Call it in the same
 /// expression as the failed call: freeing any handle clears it.
 [[nodiscard]] LibvirtCause last_cause();

@@ -18,7 +18,8 @@ constexpr const char* kInstallAgent =
 
 bool is_agent_missing(const LibvirtCause& cause) {
   // ARGUMENT_UNSUPPORTED: the definition has no agent channel.
-  return cause.code == VIR_ERR_AGENT_UNRESPONSIVE || cause.code == VIR_ERR_ARGUMENT_UNSUPPORTED;
+  return cause.code == VIR_ERR_AGENT_UNRESPONSIVE || cause.code == kAgentCommandTimeout ||
+         cause.code == VIR_ERR_ARGUMENT_UNSUPPORTED;
 }
 
 std::string agent_silent(const LibvirtCause& cause) {

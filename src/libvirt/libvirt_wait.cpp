@@ -29,6 +29,7 @@ bool answers_ping(virDomain* handle) {
   LibvirtCause cause = last_cause();
   const Errc kind = errc_of(cause);
   const bool is_about_agent = cause.code == VIR_ERR_AGENT_UNRESPONSIVE || cause.code == VIR_ERR_AGENT_UNSYNCED ||
+                              cause.code == kAgentCommandTimeout ||
                               cause.code == VIR_ERR_OPERATION_TIMEOUT;
   if (cause.code == VIR_ERR_ARGUMENT_UNSUPPORTED) {
     Error error(Errc::conflict,

@@ -20,6 +20,7 @@ TEST_CASE("libvirt's numbers, not its words, say what kind of failure it was") {
   CHECK(kind(VIR_ERR_DOM_EXIST) == Errc::conflict);
   CHECK(kind(VIR_ERR_AGENT_UNRESPONSIVE) == Errc::unreachable);
   CHECK(kind(VIR_ERR_AGENT_UNSYNCED) == Errc::unreachable);
+  CHECK(kind(112) == Errc::unreachable);  // VIR_ERR_AGENT_COMMAND_TIMEOUT, taken for a refusal on Debian 13
   CHECK(kind(VIR_ERR_OPERATION_TIMEOUT) == Errc::unreachable);
   CHECK(kind(VIR_ERR_AUTH_UNAVAILABLE) == Errc::unreachable);
   CHECK(kind(VIR_ERR_RPC) == Errc::unreachable);
