@@ -5,14 +5,13 @@
 
 #include <fmt/format.h>
 
+#include "cli/text.hpp"
 #include "model/names.hpp"
 #include "model/size.hpp"
 
 namespace vmgraft::cli {
 
 namespace {
-
-constexpr std::size_t kLongestValue = 1000;
 
 struct Words {
   const char* done;

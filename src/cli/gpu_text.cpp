@@ -17,7 +17,6 @@ namespace vmgraft::cli {
 
 namespace {
 
-constexpr std::size_t kLongestValue = 1000;
 constexpr std::size_t kLongestName = 37;  // and "..."
 
 const char* colour_of(GpuState state) {

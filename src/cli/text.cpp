@@ -16,7 +16,6 @@ namespace vmgraft::cli {
 
 namespace {
 
-constexpr std::size_t kLongestValue = 1000;
 constexpr std::size_t kLongestRemedy = 10000;  ///< a command in it must not be cut
 
 /// "name:      value" lines; what is empty is left out.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,9 @@
 #include "cli/terminal.hpp"
 
 namespace vmgraft::cli {
+
+/// Bytes that are shown of a value or a reason which comes from outside.
+constexpr std::size_t kLongestValue = 1000;
 
 // Results as people read them, each ending with a line feed. Every text that comes from outside is made fit to print.
 

@@ -11,17 +11,12 @@
 
 #include <libxml/tree.h>
 
+#include "model/freer.hpp"
+
 /// The little of libxml2 that the domain layer needs, owned and escaped. Elements are found without namespace only:
 /// libvirt's own have none, so a stranger's <x:disk> in <metadata> is never taken for a disk.
 namespace vmgraft::xml {
 
-template <auto Free>
-struct Freer {
-  template <typename T>
-  void operator()(T* pointer) const noexcept {
-    Free(pointer);
-  }
-};
 using Document = std::unique_ptr<xmlDoc, Freer<xmlFreeDoc>>;
 
 /// The outcome of parse(): a document, or why there is none.

@@ -5,10 +5,11 @@
 #include <bit>
 #include <functional>
 
+#include "model/size.hpp"
+
 namespace vmgraft {
 namespace {
 
-constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 // Far above any bus; so that doubling does not overflow.
 constexpr std::uint64_t kMostWindow = std::uint64_t{1} << 62;
 

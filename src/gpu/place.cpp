@@ -17,7 +17,6 @@
 namespace vmgraft {
 namespace {
 
-constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 // What q35 and OVMF have without being asked.
 constexpr std::uint64_t kDefaultWindow = 32 * kGiB;

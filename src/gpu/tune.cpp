@@ -12,7 +12,6 @@
 namespace vmgraft {
 namespace {
 
-constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 constexpr std::uint64_t kSmallPage = std::uint64_t{2} << 20;
 // More disks than that do not each need a thread.
 constexpr std::size_t kMostIothreads = 4;

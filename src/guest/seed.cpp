@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <chrono>
 #include <ctime>
-#include <memory>
 #include <new>
 #include <string>
 #include <string_view>
@@ -15,6 +14,7 @@
 #include <vmgraft/error.hpp>
 
 #include "guest/agent_calls.hpp"
+#include "guest/archive_handles.hpp"
 #include "guest/provision.hpp"
 #include "guest/provision_rules.hpp"
 
@@ -105,13 +105,6 @@ Json network_config_of(const SeedConfig& config) {
   return {{"version", 2}, {"ethernets", std::move(ethernets)}};
 }
 
-struct ArchiveFreer {
-  void operator()(struct archive* archive) const { archive_write_free(archive); }
-};
-struct EntryFreer {
-  void operator()(struct archive_entry* entry) const { archive_entry_free(entry); }
-};
-
 la_ssize_t append(struct archive* archive, void* image, const void* bytes, std::size_t size) {
   try {
     static_cast<std::string*>(image)->append(static_cast<const char*>(bytes), size);
@@ -149,7 +142,7 @@ SeedFiles seed_files(const SeedConfig& config) {
 
 std::string seed_iso(const SeedFiles& files) {
   std::string image;
-  const std::unique_ptr<struct archive, ArchiveFreer> iso(archive_write_new());
+  const WriteHandle iso(archive_write_new());
   check(archive_write_set_format_iso9660(iso.get()), iso.get());
   check(archive_write_set_options(iso.get(), "volume-id=cidata,rockridge=useful,joliet=1"), iso.get());
   check(archive_write_open2(iso.get(), &image, nullptr, append, nullptr, nullptr), iso.get());
@@ -157,7 +150,7 @@ std::string seed_iso(const SeedFiles& files) {
   for (const auto& [name, content] : {std::pair<const char*, const std::string&>{"user-data", files.user_data},
                                       {"meta-data", files.meta_data},
                                       {"network-config", files.network_config}}) {
-    const std::unique_ptr<struct archive_entry, EntryFreer> entry(archive_entry_new());
+    const EntryHandle entry(archive_entry_new());
     archive_entry_set_pathname(entry.get(), name);
     archive_entry_set_filetype(entry.get(), AE_IFREG);
     archive_entry_set_perm(entry.get(), 0400);  // the host key is in it

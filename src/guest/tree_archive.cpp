@@ -15,6 +15,7 @@
 
 #include <vmgraft/error.hpp>
 
+#include "guest/archive_handles.hpp"
 #include "guest/local_file.hpp"
 #include "model/names.hpp"
 
@@ -22,17 +23,6 @@ namespace vmgraft {
 namespace {
 
 namespace fs = std::filesystem;
-
-template <auto Free>
-struct Freer {
-  template <typename T>
-  void operator()(T* handle) const {
-    Free(handle);
-  }
-};
-using WriteHandle = std::unique_ptr<struct archive, Freer<archive_write_free>>;
-using ReadHandle = std::unique_ptr<struct archive, Freer<archive_read_free>>;
-using EntryHandle = std::unique_ptr<struct archive_entry, Freer<archive_entry_free>>;
 
 [[noreturn]] void fail(struct archive* archive, const std::string& what) {
   const char* why = archive_error_string(archive);

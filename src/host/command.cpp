@@ -35,8 +35,6 @@ constexpr std::chrono::seconds kGrace{5};
 /// The flag is set in a signal handler, which ends poll() when it ran in this thread. When it ran in another, or just
 /// before poll(), nothing wakes us: so the flag is looked at this often as well.
 constexpr std::chrono::milliseconds kFlagLook{200};
-/// A deadline that means "never" must not overflow the clock.
-constexpr std::chrono::seconds kLongest = std::chrono::hours(24 * 3650);
 /// Without pidfd_open the end of a child that left its output open to others shows only by asking.
 constexpr std::chrono::milliseconds kChildLook{20};
 
@@ -294,7 +292,7 @@ struct Ending {
 /// Read the child's output until it ends, or end it.
 Ending::Cause attend(const Command& command, Child& child, Stream& out, Stream& err) {
   const auto is_interrupted = [&] { return command.interrupted != nullptr && command.interrupted->load(); };
-  const Clock::time_point deadline = Clock::now() + std::min(command.deadline, kLongest);
+  const Clock::time_point deadline = Clock::now() + std::min(command.deadline, posix::kLongestWait);
   Ending ending;
   while (!child.try_reap(ending.cause != Ending::Cause::none)) {
     const Clock::time_point now = Clock::now();

@@ -25,8 +25,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// A deadline that means "never" must not overflow the clock.
-constexpr std::chrono::seconds kLongest = std::chrono::hours(24 * 3650);
 /// Where the helper keeps its end of the pipe; everything else is closed.
 constexpr int kPipeFd = 3;
 
@@ -144,7 +142,7 @@ std::optional<Message> receive(int fd, Clock::time_point deadline, bool& is_late
 
 HelperEnd run_helper(const std::function<HelperReport()>& task, std::chrono::seconds deadline,
                      const std::string& what) {
-  const auto end = Clock::now() + std::min(deadline, kLongest);
+  const auto end = Clock::now() + std::min(deadline, posix::kLongestWait);
   const posix::Fd pipe = start_helper(task, what);
   HelperEnd result;
   for (;;) {

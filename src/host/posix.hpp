@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -10,6 +11,9 @@
 #include <sys/types.h>
 
 namespace vmgraft::posix {
+
+/// A deadline that means "never" must not overflow the clock.
+constexpr std::chrono::seconds kLongestWait = std::chrono::hours(24 * 3650);
 
 /// An open file descriptor, closed at the end of its scope.
 class Fd {

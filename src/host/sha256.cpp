@@ -13,6 +13,7 @@
 #include <vmgraft/error.hpp>
 
 #include "host/posix.hpp"
+#include "model/freer.hpp"
 
 namespace vmgraft {
 namespace {
@@ -35,14 +36,11 @@ class Digest {
   }
 
  private:
-  struct Freer {
-    void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
-  };
   static void check(int result) {
     // A build of OpenSSL with its algorithms locked away (a broken FIPS setting) fails here.
     if (result != 1) throw Error(Errc::host_unfit, "OpenSSL refuses to compute sha256", "look at its configuration");
   }
-  std::unique_ptr<EVP_MD_CTX, Freer> context_;
+  std::unique_ptr<EVP_MD_CTX, Freer<EVP_MD_CTX_free>> context_;
 };
 
 }  // namespace

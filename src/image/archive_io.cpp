@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <memory>
 
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -14,20 +13,11 @@
 
 #include <vmgraft/error.hpp>
 
+#include "guest/archive_handles.hpp"
+
 namespace vmgraft {
 
 namespace {
-
-template <auto Free>
-struct Freer {
-  template <typename T>
-  void operator()(T* value) const {
-    Free(value);
-  }
-};
-using WriteHandle = std::unique_ptr<archive, Freer<archive_write_free>>;
-using ReadHandle = std::unique_ptr<archive, Freer<archive_read_free>>;
-using EntryHandle = std::unique_ptr<archive_entry, Freer<archive_entry_free>>;
 
 void check(archive* handle, la_ssize_t result, const std::string& what) {
   if (result < ARCHIVE_WARN) {

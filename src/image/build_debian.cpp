@@ -22,7 +22,7 @@ namespace {
 constexpr std::uint64_t kRootSize = std::uint64_t{2} << 30;
 constexpr std::uint64_t kSpaceNeeded = std::uint64_t{3} << 30;
 // rw and no fsck: an ext4 journal is replayed at mount, and a guest disk has a snapshot where a check would be wanted.
-constexpr const char* kCommandLine = "root=LABEL=root rw console=ttyS0 quiet cryptomgr.notests no_timer_check";
+constexpr const char* kDebianCommandLine = "root=LABEL=root rw console=ttyS0 quiet cryptomgr.notests no_timer_check";
 
 struct Mirrors {
   std::string debian = "http://deb.debian.org/debian";
@@ -176,7 +176,7 @@ MadeImage build_debian(ImageWork& work, const std::string& suite) {
   disk.shim = tools / "usr/lib/shim/shimx64.efi.signed";
   disk.grub = tools / "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed";
   disk.gpt_boot_code = tools / "usr/lib/syslinux/mbr/gptmbr.bin";
-  disk.command_line = kCommandLine;
+  disk.command_line = kDebianCommandLine;
   tell(work, "building Debian: writing the disk");
   const auto raw = work.folder / "disk.raw";
   image.layer.virtual_size = write_boot_disk(work, disk, raw);
@@ -187,7 +187,7 @@ MadeImage build_debian(ImageWork& work, const std::string& suite) {
   work.host.remove(raw);
 
   image.layer.boot_direct = true;
-  image.layer.cmdline = kCommandLine;
+  image.layer.cmdline = kDebianCommandLine;
   image.layer.boot_bios = true;
   image.layer.boot_uefi = true;
   image.layer.agent = true;

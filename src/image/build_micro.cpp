@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::uint64_t kDiskSize = 128u << 20;
 // The kernel's self-tests of its ciphers and of the timer take a second of an emulated boot and tell a guest nothing.
-constexpr const char* kCommandLine = "console=ttyS0 quiet cryptomgr.notests no_timer_check";
+constexpr const char* kMicroCommandLine = "console=ttyS0 quiet cryptomgr.notests no_timer_check";
 
 /// A program of the host, or of its distribution's package when it is not installed.
 struct HostProgram {
@@ -188,7 +188,7 @@ MadeImage build_micro(ImageWork& work) {
 
   image.layer.virtual_size = kDiskSize;
   image.layer.boot_direct = true;
-  image.layer.cmdline = kCommandLine;
+  image.layer.cmdline = kMicroCommandLine;
   image.layer.agent = true;
   image.layer.default_user = "root";
   image.sha256 = sha256_file(image.disk);

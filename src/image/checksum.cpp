@@ -12,6 +12,7 @@
 #include <vmgraft/error.hpp>
 
 #include "image/programs.hpp"
+#include "model/freer.hpp"
 
 namespace vmgraft {
 
@@ -24,7 +25,7 @@ std::string lower(std::string_view text) {
   return result;
 }
 
-std::string_view trimmed(std::string_view text) {
+std::string_view without_blanks(std::string_view text) {
   const auto first = text.find_first_not_of(" \t");
   if (first == std::string_view::npos) return {};
   return text.substr(first, text.find_last_not_of(" \t") - first + 1);
@@ -45,7 +46,7 @@ std::optional<Line> bsd_line(std::string_view line) {
   const auto open = line.find(" (");
   const auto close = line.rfind(") = ");
   if (open == std::string_view::npos || close == std::string_view::npos || close < open) return std::nullopt;
-  const auto sum = parse_checksum(trimmed(line.substr(close + 4)));
+  const auto sum = parse_checksum(without_blanks(line.substr(close + 4)));
   if (!sum || lower(line.substr(0, open)) != to_string(sum->algorithm)) return std::nullopt;
   return Line{std::string(line.substr(open + 2, close - open - 2)), *sum};
 }
@@ -55,7 +56,7 @@ std::optional<Line> gnu_line(std::string_view line) {
   const auto space = line.find_first_of(" \t");
   const auto sum = parse_checksum(line.substr(0, space));
   if (!sum) return std::nullopt;
-  auto name = space == std::string_view::npos ? std::string_view{} : trimmed(line.substr(space));
+  auto name = space == std::string_view::npos ? std::string_view{} : without_blanks(line.substr(space));
   if (!name.empty() && name.front() == '*') name.remove_prefix(1);
   return Line{std::string(name), *sum};
 }
@@ -79,7 +80,7 @@ std::optional<Checksum> find_checksum(const std::string& list, const std::string
   std::optional<Checksum> bare;
   std::size_t sums = 0;
   for (const auto& text : lines_of(list)) {
-    const auto line = trimmed(text);
+    const auto line = without_blanks(text);
     auto found = bsd_line(line);
     if (!found) found = gnu_line(line);
     if (!found) continue;
@@ -94,10 +95,7 @@ Checksum checksum_file(ImageWork& work, const std::filesystem::path& path, Check
                        const std::string& what) {
   constexpr std::size_t kPiece = 4u << 20;
   constexpr std::uint64_t kTellEvery = 64u << 20;
-  struct ContextFree {
-    void operator()(EVP_MD_CTX* context) const { EVP_MD_CTX_free(context); }
-  };
-  const std::unique_ptr<EVP_MD_CTX, ContextFree> context(EVP_MD_CTX_new());
+  const std::unique_ptr<EVP_MD_CTX, Freer<EVP_MD_CTX_free>> context(EVP_MD_CTX_new());
   const auto* digest = algorithm == Checksum::Algorithm::sha512 ? EVP_sha512() : EVP_sha256();
   const auto require = [&](bool done) {
     if (!done)

@@ -20,6 +20,7 @@
 #include <vmgraft/error.hpp>
 
 #include "image/programs.hpp"
+#include "model/freer.hpp"
 #include "model/names.hpp"
 #include "model/size.hpp"
 
@@ -31,13 +32,6 @@ constexpr long kConnectSeconds = 30;
 constexpr long kStallBytes = 1024, kStallSeconds = 60;  // slower than this for so long counts as broken
 constexpr int kMostBreaks = 5;                          // without a byte gained in between
 
-template <auto Free>
-struct Freer {
-  template <typename T>
-  void operator()(T* value) const {
-    Free(value);
-  }
-};
 using CurlHandle = std::unique_ptr<CURL, Freer<curl_easy_cleanup>>;
 using HeaderList = std::unique_ptr<curl_slist, Freer<curl_slist_free_all>>;
 using UrlHandle = std::unique_ptr<CURLU, Freer<curl_url_cleanup>>;

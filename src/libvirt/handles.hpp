@@ -6,17 +6,11 @@
 
 #include <libvirt/libvirt.h>
 
+#include "model/freer.hpp"
+
 namespace vmgraft {
 
-/// Deleter of a libvirt object. Trap: freeing *any* handle clears the thread's last error (virResetLastError).
-template <auto Free>
-struct Freer {
-  template <typename T>
-  void operator()(T* handle) const noexcept {
-    static_cast<void>(Free(handle));
-  }
-};
-
+// Trap: freeing *any* handle clears the thread's last error (virResetLastError).
 using ConnectHandle = std::unique_ptr<virConnect, Freer<virConnectClose>>;
 using DomainHandle = std::unique_ptr<virDomain, Freer<virDomainFree>>;
 using NetworkHandle = std::unique_ptr<virNetwork, Freer<virNetworkFree>>;

@@ -9,6 +9,8 @@
 
 namespace vmgraft {
 
+constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
+
 /// Whole numbers: "512MiB", "60 GiB", "1T" (powers of two), "1GB" (of ten), "4096" to bytes; nothing when malformed, negative
 /// or too large.
 [[nodiscard]] std::optional<std::uint64_t> parse_size(std::string_view text);

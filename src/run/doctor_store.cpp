@@ -13,8 +13,6 @@
 namespace vmgraft {
 namespace {
 
-constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
-
 /// The store, or the nearest folder above it that is there.
 std::filesystem::path existing_folder(const DoctorFacts& facts) {
   std::filesystem::path folder = facts.store;

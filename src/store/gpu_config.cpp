@@ -17,7 +17,7 @@ using strict_json::Fields;
 using strict_json::Json;
 using strict_json::Place;
 
-constexpr std::uint64_t kVersion = 1;
+constexpr std::uint64_t kGpuConfigVersion = 1;
 
 bool is_id(const std::string& text) {
   if (text.size() != 9 || text[4] != ':') return false;
@@ -60,12 +60,12 @@ FabricPartition read_partition(Fields& fields, std::set<std::string>& names) {
   return partition;
 }
 
-GpuConfig parse(const std::string& text, const std::string& where) {
+GpuConfig parse_gpu_config(const std::string& text, const std::string& where) {
   Json json = strict_json::parse(text, where);
   const Place root{where};
   Fields fields(json, root);
   GpuConfig config;
-  if (json.contains("version")) fields.require_version(kVersion);
+  if (json.contains("version")) fields.require_version(kGpuConfigVersion);
   if (json.contains("also")) config.also = read_ids(fields);
   if (json.contains("partitions")) {
     std::set<std::string> names;
@@ -87,7 +87,7 @@ GpuConfig read_gpu_config(Host& host, const std::string& file) {
   const std::optional<std::string> text = host.read_file(file);
   if (!text) return {};
   try {
-    return parse(*text, file);
+    return parse_gpu_config(*text, file);
   } catch (const Error& error) {
     // The reader's own hint is for files of a store, which nobody edits.
     throw Error(error.code(), error.what(), "correct the file: vmgraft-gpu(7) shows what it may hold");

@@ -18,7 +18,7 @@ using strict_json::Fields;
 using strict_json::Json;
 using strict_json::Place;
 
-constexpr std::uint64_t kVersion = 1;
+constexpr std::uint64_t kGpuRecordVersion = 1;
 constexpr std::string_view kEnding = ".json";
 // A VF is a 16-bit address below its physical function.
 constexpr std::uint64_t kMostVfs = 0xffff;
@@ -88,11 +88,11 @@ std::string read_release(Fields& fields) {
   fields.at("release").fail("'" + printable(word, 80) + "' is none of reset, driver, keep");
 }
 
-GpuRecord parse(const std::string& text, const std::string& where) {
+GpuRecord parse_gpu_record(const std::string& text, const std::string& where) {
   Json json = strict_json::parse(text, where);
   const Place root{where};
   Fields fields(json, root);
-  fields.require_version(kVersion);
+  fields.require_version(kGpuRecordVersion);
   GpuRecord record;
   record.address = checked(fields.text("address"), fields.at("address"));
   record.identity = fields.text("identity");
@@ -121,7 +121,7 @@ std::string to_json_text(const GpuRecord& record) {
   Json power = Json::array();
   for (const GpuPower& each : record.power)
     power.push_back({{"address", each.address}, {"d3cold_allowed", each.d3cold_allowed}, {"control", each.control}});
-  const Json json{{"version", kVersion},
+  const Json json{{"version", kGpuRecordVersion},
                   {"address", record.address},
                   {"identity", record.identity},
                   {"origins", std::move(origins)},
@@ -140,7 +140,7 @@ std::string to_json_text(const GpuRecord& record) {
 
 GpuRecord gpu_record_from_json(const std::string& text, const std::string& where) {
   try {
-    return parse(text, where);
+    return parse_gpu_record(text, where);
   } catch (const Error& error) {
     throw Error(error.code(), error.what(),
                 "these records are not meant to be edited: move the file away, and see what the GPU is bound to "

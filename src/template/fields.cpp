@@ -48,12 +48,12 @@ std::string shown(const json& value) {
   return value.dump();
 }
 
-Fields::Fields(Findings& findings, Value object, Nulls nulls)
+TemplateFields::TemplateFields(Findings& findings, Value object, Nulls nulls)
     : findings_(&findings), object_(std::move(object)), nulls_(nulls) {
   if (!is_object()) findings.add(object_.pointer, shown(*object_.json) + " is not an object (want { ... })");
 }
 
-bool Fields::has(const char* key) {
+bool TemplateFields::has(const char* key) {
   if (std::find(known_.begin(), known_.end(), key) == known_.end()) known_.emplace_back(key);
   if (!is_object()) return false;
   const auto found = object_.json->find(key);
@@ -61,16 +61,16 @@ bool Fields::has(const char* key) {
   return !(found->is_null() && nulls_ == Nulls::remove && findings_->is_draft());
 }
 
-bool Fields::is_open(const char* key) {
+bool TemplateFields::is_open(const char* key) {
   return has(key) && findings_->is_open((*object_.json)[key], pointer_to(object_.pointer, key));
 }
 
-std::optional<Value> Fields::get(const char* key) {
+std::optional<Value> TemplateFields::get(const char* key) {
   if (!has(key) || is_open(key)) return std::nullopt;
   return Value{&(*object_.json)[key], pointer_to(object_.pointer, key)};
 }
 
-std::optional<Value> Fields::get_no_text(const char* key) {
+std::optional<Value> TemplateFields::get_no_text(const char* key) {
   if (auto value = get(key); value || !is_open(key) || !findings_->is_draft()) return value;
   const json& value = (*object_.json)[key];
   const auto& text = value.get_ref<const std::string&>();
@@ -81,7 +81,7 @@ std::optional<Value> Fields::get_no_text(const char* key) {
   return Value{&value, pointer_to(object_.pointer, key)};
 }
 
-bool Fields::integer(const char* key, std::uint64_t least, std::uint64_t most, unsigned& out) {
+bool TemplateFields::integer(const char* key, std::uint64_t least, std::uint64_t most, unsigned& out) {
   const auto value = get_no_text(key);
   if (!value) return false;
   const std::string want = " (want " + std::to_string(least) + " to " + std::to_string(most) + ")";
@@ -98,7 +98,7 @@ bool Fields::integer(const char* key, std::uint64_t least, std::uint64_t most, u
   return true;
 }
 
-bool Fields::flag(const char* key, bool& out) {
+bool TemplateFields::flag(const char* key, bool& out) {
   const auto value = get_no_text(key);
   if (!value) return false;
   if (!value->json->is_boolean()) {
@@ -109,7 +109,7 @@ bool Fields::flag(const char* key, bool& out) {
   return true;
 }
 
-bool Fields::size(const char* key, std::uint64_t least, std::uint64_t most, std::uint64_t& out) {
+bool TemplateFields::size(const char* key, std::uint64_t least, std::uint64_t most, std::uint64_t& out) {
   const auto value = get(key);
   if (!value) return false;
   std::optional<std::uint64_t> bytes;
@@ -130,7 +130,7 @@ bool Fields::size(const char* key, std::uint64_t least, std::uint64_t most, std:
   return true;
 }
 
-bool Fields::duration(const char* key, std::chrono::seconds least, std::chrono::seconds most,
+bool TemplateFields::duration(const char* key, std::chrono::seconds least, std::chrono::seconds most,
                       std::chrono::seconds& out) {
   const auto value = get(key);
   if (!value) return false;
@@ -149,7 +149,7 @@ bool Fields::duration(const char* key, std::chrono::seconds least, std::chrono::
   return true;
 }
 
-bool Fields::text(const char* key, std::string& out, const TextRule& rule) {
+bool TemplateFields::text(const char* key, std::string& out, const TextRule& rule) {
   const auto value = get(key);
   if (!value) return false;
   if (!value->json->is_string()) {
@@ -165,7 +165,7 @@ bool Fields::text(const char* key, std::string& out, const TextRule& rule) {
   return true;
 }
 
-std::optional<std::size_t> Fields::word_index(const char* key, const std::vector<std::string>& names) {
+std::optional<std::size_t> TemplateFields::word_index(const char* key, const std::vector<std::string>& names) {
   const auto value = get(key);
   if (!value) return std::nullopt;
   if (value->json->is_string()) {
@@ -179,7 +179,7 @@ std::optional<std::size_t> Fields::word_index(const char* key, const std::vector
   return std::nullopt;
 }
 
-void Fields::list(const char* key, std::size_t most, const std::function<void(Value)>& each) {
+void TemplateFields::list(const char* key, std::size_t most, const std::function<void(Value)>& each) {
   const auto value = get(key);
   if (!value) return;
   if (!value->json->is_array()) return fail(key, shown(*value->json) + " is not a list (want [ ... ])");
@@ -194,7 +194,7 @@ void Fields::list(const char* key, std::size_t most, const std::function<void(Va
   }
 }
 
-void Fields::texts(const char* key, std::size_t most, std::vector<std::string>& out, const TextRule& rule) {
+void TemplateFields::texts(const char* key, std::size_t most, std::vector<std::string>& out, const TextRule& rule) {
   list(key, most, [&](const Value& item) {
     if (!item.json->is_string()) return findings_->add(item.pointer, shown(*item.json) + " is not text");
     const auto& text = item.json->get_ref<const std::string&>();
@@ -203,17 +203,17 @@ void Fields::texts(const char* key, std::size_t most, std::vector<std::string>& 
   });
 }
 
-void Fields::fail(const char* key, const std::string& why, std::string hint) {
+void TemplateFields::fail(const char* key, const std::string& why, std::string hint) {
   findings_->add(pointer_to(object_.pointer, key), why, std::move(hint));
 }
 
-void Fields::require(const char* key, const std::string& hint) {
+void TemplateFields::require(const char* key, const std::string& hint) {
   const bool may_come_later = findings_->is_draft() && nulls_ == Nulls::remove;
   if (has(key) || may_come_later || !is_object()) return;
   missing_.emplace_back(key, hint);
 }
 
-void Fields::finish() {
+void TemplateFields::finish() {
   if (!is_object()) return;
   for (const auto& [key, value] : object_.json->items()) {
     if (std::find(known_.begin(), known_.end(), key) != known_.end()) continue;

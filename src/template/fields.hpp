@@ -49,11 +49,11 @@ using TextRule = std::function<std::optional<std::string>(const std::string&)>;
 /// The members of one JSON object. Each key is asked for once; what nobody asked for is an unknown key.
 /// Readers put the value into \p out and return true only when it is there and good; what is wrong goes to the
 /// findings.
-class Fields {
+class TemplateFields {
  public:
   enum class Nulls { refused, remove };  // remove: as in objects that `extends` merges; only in a draft
 
-  Fields(Findings& findings, Value object, Nulls nulls);
+  TemplateFields(Findings& findings, Value object, Nulls nulls);
 
   [[nodiscard]] const std::string& pointer() const noexcept { return object_.pointer; }
   [[nodiscard]] Findings& findings() noexcept { return *findings_; }

@@ -128,7 +128,7 @@ json converted(ParameterType type, const std::string& text) {
 }
 
 /// The value of \p key when it is there and of the parameter's type.
-std::optional<json> typed(Fields& fields, const Parameter& parameter, const char* key) {
+std::optional<json> typed(TemplateFields& fields, const Parameter& parameter, const char* key) {
   const auto value = fields.get(key);
   if (!value) return std::nullopt;
   if (parameter.type && !is_of_type(*parameter.type, *value->json)) {
@@ -142,7 +142,7 @@ std::optional<json> typed(Fields& fields, const Parameter& parameter, const char
   return *value->json;
 }
 
-void read_limits(Fields& fields, Parameter& parameter) {
+void read_limits(TemplateFields& fields, Parameter& parameter) {
   for (const char* key : {"minimum", "maximum"}) {
     if (fields.has(key) && parameter.type && !has_range(*parameter.type)) {
       static_cast<void>(fields.get(key));
@@ -162,7 +162,7 @@ void read_limits(Fields& fields, Parameter& parameter) {
   }
 }
 
-void read_choices(Fields& fields, Parameter& parameter) {
+void read_choices(TemplateFields& fields, Parameter& parameter) {
   constexpr std::size_t kMostChoices = 256;
   fields.list("enum", kMostChoices, [&](const Value& item) {
     const json& choice = *item.json;
@@ -183,7 +183,7 @@ Parameter read_parameter(Findings& findings, const std::string& name, Value valu
   Parameter parameter;
   parameter.name = name;
   parameter.pointer = value.pointer;
-  Fields fields(findings, std::move(value), Fields::Nulls::remove);
+  TemplateFields fields(findings, std::move(value), TemplateFields::Nulls::remove);
   fields.require("type", "one of string, integer, boolean, size, duration");
   std::vector<std::pair<const char*, ParameterType>> types(std::begin(kTypes), std::end(kTypes));
   if (ParameterType type{}; fields.word("type", types, type)) parameter.type = type;
@@ -238,7 +238,7 @@ json value_given(const Parameter& parameter, const std::string& text, const std:
 
 }  // namespace
 
-std::vector<Parameter> read_parameters(Fields& root) {
+std::vector<Parameter> read_parameters(TemplateFields& root) {
   std::vector<Parameter> parameters;
   const auto section = root.get("parameters");
   if (!section) return parameters;

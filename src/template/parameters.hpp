@@ -31,7 +31,7 @@ struct Parameter {
 using ParameterBindings = std::map<std::string, std::optional<nlohmann::json>>;
 
 /// Read the section "parameters"; what is wrong with a declaration goes to the findings.
-[[nodiscard]] std::vector<Parameter> read_parameters(Fields& root);
+[[nodiscard]] std::vector<Parameter> read_parameters(TemplateFields& root);
 
 /// Values for the parameters: those given, else the defaults. Given text is converted by the parameter's type.
 /// \param who  the template, said in errors.

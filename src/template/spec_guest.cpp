@@ -75,7 +75,7 @@ Why command_rule(const std::string& text) {
 }
 
 void read_file(Findings& findings, Value item, GuestSpec& guest) {
-  Fields file(findings, std::move(item), Fields::Nulls::refused);
+  TemplateFields file(findings, std::move(item), TemplateFields::Nulls::refused);
   GuestFile out;
   file.require("path", R"(write "path": "/etc/motd")");
   file.text("path", out.path, path_rule);
@@ -90,7 +90,7 @@ void read_file(Findings& findings, Value item, GuestSpec& guest) {
 }  // namespace
 
 void read_guest(Findings& findings, Value value, GuestSpec& guest) {
-  Fields fields(findings, std::move(value), Fields::Nulls::remove);
+  TemplateFields fields(findings, std::move(value), TemplateFields::Nulls::remove);
   fields.text("hostname", guest.hostname, hostname_rule);
   fields.text("user", guest.user, user_rule);
   fields.texts("ssh_keys", kMostKeys, guest.ssh_keys, key_rule);
@@ -102,7 +102,7 @@ void read_guest(Findings& findings, Value value, GuestSpec& guest) {
 void read_lifecycle(Findings& findings, Value value, LifecycleSpec& lifecycle) {
   using std::chrono::hours;
   using std::chrono::seconds;
-  Fields fields(findings, std::move(value), Fields::Nulls::remove);
+  TemplateFields fields(findings, std::move(value), TemplateFields::Nulls::remove);
   if (seconds ttl{}; fields.duration("ttl", seconds(1), hours(24 * 3650), ttl)) lifecycle.ttl = ttl;
   fields.word<OnExpire>("on_expire", {{"delete", OnExpire::remove}, {"stop", OnExpire::stop}}, lifecycle.on_expire);
   fields.word<Ready>("ready", {{"agent", Ready::agent}, {"ssh", Ready::ssh}, {"none", Ready::none}}, lifecycle.ready);

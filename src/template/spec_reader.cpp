@@ -52,7 +52,7 @@ void lower_case(std::string& text) {
 class VmReader {
  public:
   VmReader(Findings& findings, Value value, VmSpec& spec)
-      : findings_(findings), fields_(findings, std::move(value), Fields::Nulls::remove), spec_(spec) {}
+      : findings_(findings), fields_(findings, std::move(value), TemplateFields::Nulls::remove), spec_(spec) {}
 
   void read() {
     static const std::regex machine("(pc-)?q35(-[0-9.]{1,16})?");
@@ -86,7 +86,7 @@ class VmReader {
  private:
   void read_disk(Value item) {
     const std::size_t before = findings_.errors().size();
-    Fields disk(findings_, std::move(item), Fields::Nulls::refused);
+    TemplateFields disk(findings_, std::move(item), TemplateFields::Nulls::refused);
     DiskSpec out;
     disk.require("name", R"(write "name": "root")");
     if (disk.text("name", out.name, name_rule("disk"))) {
@@ -109,7 +109,7 @@ class VmReader {
 
   void read_network(Value item) {
     static const std::regex bridge("[A-Za-z0-9._-]{1,15}");
-    Fields network(findings_, std::move(item), Fields::Nulls::refused);
+    TemplateFields network(findings_, std::move(item), TemplateFields::Nulls::refused);
     NetworkSpec out;
     network.require("kind", R"(write "kind": "nat")");
     const bool known = network.word<NetworkKind>("kind",
@@ -132,7 +132,7 @@ class VmReader {
 
   void read_gpu(Value item) {
     static const std::regex address("|[0-9A-Fa-f]{4}:[0-9A-Fa-f]{2}:[01][0-9A-Fa-f]\\.[0-7]");
-    Fields gpu(findings_, std::move(item), Fields::Nulls::refused);
+    TemplateFields gpu(findings_, std::move(item), TemplateFields::Nulls::refused);
     GpuSpec out;
     gpu.integer("count", 0, kMostGpus, out.count);
     gpu.text("model", out.model, gpu_model_rule);
@@ -174,7 +174,7 @@ class VmReader {
   }
 
   Findings& findings_;
-  Fields fields_;
+  TemplateFields fields_;
   VmSpec& spec_;
 };
 
@@ -192,13 +192,13 @@ TextRule name_rule(const char* what) {
   };
 }
 
-void read_version(Fields& root) {
+void read_version(TemplateFields& root) {
   const auto version = root.get("version");
   if (!version || (version->json->is_number_integer() && *version->json == 1)) return;
   root.fail("version", shown(*version->json) + " is not a version of the format that is known (want 1)");
 }
 
-void read_spec(Fields& root, VmSpec& spec) {
+void read_spec(TemplateFields& root, VmSpec& spec) {
   root.text("description", spec.description, [](const std::string& text) {
     return text.size() <= 1024 ? std::nullopt : std::optional<std::string>("is longer than 1024 bytes");
   });

@@ -8,10 +8,10 @@ namespace vmgraft {
 
 /// Judge the sections vm, guest and lifecycle and the description, and make a VmSpec of them.
 /// The spec is worth something only when the findings stay empty.
-void read_spec(Fields& root, VmSpec& spec);
+void read_spec(TemplateFields& root, VmSpec& spec);
 
 /// The version of the format; absent is for the caller to judge.
-void read_version(Fields& root);
+void read_version(TemplateFields& root);
 
 void read_guest(Findings& findings, Value value, GuestSpec& guest);
 void read_lifecycle(Findings& findings, Value value, LifecycleSpec& lifecycle);

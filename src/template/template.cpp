@@ -37,7 +37,7 @@ Document merged(const std::vector<TemplateFile>& chain) {
 
 VmSpec judged_spec(const Document& document, Findings& findings) {
   VmSpec spec;
-  Fields root(findings, {&document.root, ""}, Fields::Nulls::refused);
+  TemplateFields root(findings, {&document.root, ""}, TemplateFields::Nulls::refused);
   read_version(root);
   root.require("name", R"(write "name": "...")");
   root.text("name", spec.template_name, name_rule("template"));
@@ -80,7 +80,7 @@ Outcome evaluate(const TemplateLoader& loader, const Request& request) {
   Document document = merged(chain);
 
   Findings declared(document, false);
-  Fields sections(declared, {&document.root, ""}, Fields::Nulls::refused);
+  TemplateFields sections(declared, {&document.root, ""}, TemplateFields::Nulls::refused);
   const std::vector<Parameter> parameters = read_parameters(sections);
   outcome.info = describe(self, parameters);
   outcome.add(declared.errors());

@@ -43,7 +43,7 @@ std::vector<TemplateError> judge(const Document& document, const TemplateSchema&
   const std::vector<std::string> violations = schema.violations(document.root);
   if (violations.empty() || !document.root.is_object()) return {};
   Findings findings(document, true);
-  Fields root(findings, {&document.root, ""}, Fields::Nulls::remove);
+  TemplateFields root(findings, {&document.root, ""}, TemplateFields::Nulls::remove);
   for (const char* key : {"$schema", "version", "name", "extends"}) static_cast<void>(root.has(key));  // read_header's
   static_cast<void>(read_parameters(root));
   VmSpec ignored;
@@ -59,7 +59,7 @@ std::vector<TemplateError> judge(const Document& document, const TemplateSchema&
 
 /// What describes the file itself. These are never references.
 void read_header(TemplateFile& file, Findings& findings) {
-  Fields root(findings, {&file.document.root, ""}, Fields::Nulls::refused);
+  TemplateFields root(findings, {&file.document.root, ""}, TemplateFields::Nulls::refused);
   if (!root.is_object()) return;
   root.require("version", R"(write "version": 1)");
   read_version(root);

@@ -62,7 +62,7 @@ std::optional<std::string> resolved(std::string_view text) {
   static_cast<void>(schema.violations(document.root));
   Findings draft(document, true);
   VmSpec ignored;
-  Fields file(draft, {&document.root, ""}, Fields::Nulls::remove);
+  TemplateFields file(draft, {&document.root, ""}, TemplateFields::Nulls::remove);
   if (file.is_object()) read_spec(file, ignored);
   require_fit(draft);
   Document base;
@@ -71,7 +71,7 @@ std::optional<std::string> resolved(std::string_view text) {
   if (!base.root.is_object()) return std::nullopt;
 
   Findings declared(base, false);
-  Fields sections(declared, {&base.root, ""}, Fields::Nulls::refused);
+  TemplateFields sections(declared, {&base.root, ""}, TemplateFields::Nulls::refused);
   const std::vector<Parameter> parameters = read_parameters(sections);
   require_fit(declared);
   if (!declared.errors().empty()) return std::nullopt;

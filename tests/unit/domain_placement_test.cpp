@@ -5,14 +5,13 @@
 #include "domain/domain_xml.hpp"
 #include "domain/placement.hpp"
 #include "domain/xml_tree.hpp"
+#include "model/size.hpp"
 #include "support/catch.hpp"
 #include "support/source_tree.hpp"
 
 using namespace vmgraft;
 
 namespace {
-
-constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 
 /// 16 vCPUs, 64 GiB, two virtio disks; PCI controllers 0 to 10, of which 7 to 10 are spare, in slots 1 and 2.
 std::string definition() {

@@ -7,14 +7,13 @@
 
 #include "gpu/check.hpp"
 #include "gpu/check_rows.hpp"
+#include "model/size.hpp"
 #include "support/catch.hpp"
 #include "support/recorded_host.hpp"
 
 using namespace vmgraft;
 
 namespace {
-
-constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 
 /// A recorded host and one of its GPUs, changed by one failure and read again.
 struct Site {

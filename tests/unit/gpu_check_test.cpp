@@ -4,6 +4,7 @@
 
 #include "gpu/check.hpp"
 #include "gpu/check_rows.hpp"
+#include "model/size.hpp"
 #include "support/catch.hpp"
 #include "support/source_tree.hpp"
 
@@ -11,7 +12,6 @@ using namespace vmgraft;
 
 namespace {
 
-constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 const std::string kGpu = "0000:41:00.0";
 const std::string kAudio = "0000:41:00.1";
 const std::string kPeer = "0000:41:01.0";

@@ -3,13 +3,13 @@
 #include <chrono>
 
 #include "gpu/choose.hpp"
+#include "model/size.hpp"
 #include "support/catch.hpp"
 
 using namespace vmgraft;
 
 namespace {
 
-constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 using Addresses = std::vector<std::string>;
 
 // A host that is put together GPU by GPU; all of them are 10de:2330, sound, and on driver nvidia.

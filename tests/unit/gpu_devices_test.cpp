@@ -5,6 +5,7 @@
 
 #include "gpu/devices.hpp"
 #include "gpu/gpu.hpp"
+#include "model/size.hpp"
 #include "support/catch.hpp"
 #include "support/recorded_host.hpp"
 #include "support/temp_folder.hpp"
@@ -15,7 +16,7 @@ namespace {
 
 using Texts = std::vector<std::string>;
 
-constexpr std::uint64_t kMiB = 1ULL << 20, kGiB = 1ULL << 30;
+constexpr std::uint64_t kMiB = 1ULL << 20;
 
 std::string joined(const Texts& texts) {
   return fmt::format("{}", fmt::join(texts, " "));

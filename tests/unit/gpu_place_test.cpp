@@ -4,13 +4,13 @@
 #include "gpu/choose.hpp"
 #include "gpu/mmio_window.hpp"
 #include "gpu/place.hpp"
+#include "model/size.hpp"
 #include "support/catch.hpp"
 
 using namespace vmgraft;
 
 namespace {
 
-constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 
 PciBar bar(unsigned index, std::uint64_t size, bool is_wide = true) {

@@ -5,6 +5,7 @@
 #include <random>
 
 #include "host/linux_host.hpp"
+#include "model/size.hpp"
 #include "support/catch.hpp"
 #include "support/temp_folder.hpp"
 
@@ -12,7 +13,6 @@ using namespace vmgraft;
 
 namespace {
 
-constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 constexpr std::uint64_t kTiB = std::uint64_t{1} << 40;
 
 void make(const std::filesystem::path& file, std::uint64_t size, const std::string& backing) {
