@@ -8,6 +8,7 @@
 #include "model/names.hpp"
 #include "run/check_facts.hpp"
 #include "run/journal.hpp"
+#include "run/store_trust.hpp"
 
 namespace vmgraft {
 namespace {
@@ -86,7 +87,8 @@ void check_journal(const CheckInput& input, StoreFindings& rows) {
   const std::filesystem::path folder = input.store.journal_folder();
   for (const std::string& file : input.host.list_folder(folder)) {
     const std::string place = "journal/" + printable(file);
-    if (!file.ends_with(".json")) {
+    const std::optional<FileInfo> info = input.host.stat(folder / file);
+    if (!file.ends_with(".json") || (info && info->is_folder)) {
       // ".<id>.json.<pid>.<n>.tmp": its writer died before anything was done.
       if (!file.ends_with(".tmp"))
         rows.warn("stray", "store", fmt::format("{} is no journal", shown(folder / file)), "remove it by hand");
@@ -96,6 +98,7 @@ void check_journal(const CheckInput& input, StoreFindings& rows) {
     if (!text) continue;  // finished meanwhile
     try {
       const JournalEntry entry = journal_from_json(*text, folder / file);
+      require_own_journal(entry, (folder / file).stem(), input.store, input.tpm_folder);
       const std::string verb = printable(entry.plan.verb);
       if (input.host.stat(fmt::format("/proc/{}", entry.pid)))
         rows.ok("journal", place, fmt::format("'{}' is under way (pid {})", verb, entry.pid));

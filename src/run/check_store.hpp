@@ -17,6 +17,7 @@ namespace vmgraft {
 struct CheckInput {
   Host& host;
   const Store& store;
+  std::filesystem::path tpm_folder;                  ///< where libvirt keeps TPM states
   std::function<Hypervisor&()> connect;              ///< throws when libvirt cannot be reached
   CheckRequest request;
   std::function<void(const Progress&)> on_progress;  ///< may be empty

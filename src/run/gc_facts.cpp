@@ -133,12 +133,10 @@ Redefinition redefine(Manager::Impl& impl, const Manifest& manifest, const std::
 
 std::vector<GcJournal> read_journals(Manager::Impl& impl) {
   std::vector<GcJournal> journals;
-  const fs::path folder = impl.store().journal_folder();
-  for (const std::string& name : impl.host.list_folder(folder)) {
-    if (name.starts_with('.') || !name.ends_with(".json")) continue;
-    GcJournal journal{{}, impl.host.read_file(folder / name).value_or("")};
+  for (const fs::path& file : list_journals(impl.host, impl.store())) {
+    GcJournal journal{{}, impl.host.read_file(file).value_or("")};
     try {
-      JournalEntry entry = journal_from_json(journal.text, name);
+      JournalEntry entry = journal_from_json(journal.text, file);
       journal.vms = std::move(entry.plan.vms);
       journal.pid = entry.pid;
     } catch (const Error&) {

@@ -132,4 +132,14 @@ JournalEntry journal_from_json(const std::string& text, const std::string& where
   }
 }
 
+std::vector<std::filesystem::path> list_journals(Host& host, const Store& store) {
+  std::vector<std::filesystem::path> journals;
+  for (const std::string& file : host.list_folder(store.journal_folder())) {
+    std::filesystem::path path = store.journal_folder() / file;
+    if (file.starts_with('.') || !file.ends_with(".json")) continue;
+    if (const std::optional<FileInfo> info = host.stat(path); info && !info->is_folder) journals.push_back(std::move(path));
+  }
+  return journals;
+}
+
 }  // namespace vmgraft

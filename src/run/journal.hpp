@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <filesystem>
 #include <string>
+#include <vector>
 
+#include "host/host.hpp"
 #include "plan/steps.hpp"
+#include "store/store.hpp"
 
 namespace vmgraft {
 
@@ -22,5 +26,8 @@ struct JournalEntry {
 [[nodiscard]] std::string to_json_text(const JournalEntry& entry);
 /// \throws Error other: not a journal of this version.
 [[nodiscard]] JournalEntry journal_from_json(const std::string& text, const std::string& where);
+
+/// Files of journals, in order of their names: not those that are being written, nor a folder of somebody's.
+[[nodiscard]] std::vector<std::filesystem::path> list_journals(Host& host, const Store& store);
 
 }  // namespace vmgraft

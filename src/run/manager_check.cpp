@@ -23,7 +23,7 @@ std::vector<CheckRow> Manager::check(const CheckRequest& request) {
   }
   Store store(impl.host, root, access);
   store.prepare();  // with a version there it only reads that
-  return check_store({impl.host, store, [&]() -> Hypervisor& { return impl.hypervisor(); }, request, impl.options.on_progress,
+  return check_store({impl.host, store, impl.tpm_folder(), [&]() -> Hypervisor& { return impl.hypervisor(); }, request, impl.options.on_progress,
                       impl.options.interrupted});
 }
 

@@ -49,12 +49,10 @@ void remove_each(Manager::Impl& impl, const GcFacts& facts, GcResult& result) {
 
 void remove_found(Manager::Impl& impl, const GcFacts& facts, const Plan& removal, GcResult& result) {
   const auto drop_own_journals = [&] {
-    const std::filesystem::path folder = impl.store().journal_folder();
-    for (const std::string& file : impl.host.list_folder(folder)) {
-      if (file.starts_with('.') || !file.ends_with(".json")) continue;
+    for (const std::filesystem::path& file : list_journals(impl.host, impl.store())) {
       try {
-        const JournalEntry entry = journal_from_json(impl.host.read_file(folder / file).value_or(""), folder / file);
-        if (entry.pid == getpid() && entry.committed && entry.plan.verb == removal.verb) impl.host.remove(folder / file);
+        const JournalEntry entry = journal_from_json(impl.host.read_file(file).value_or(""), file);
+        if (entry.pid == getpid() && entry.committed && entry.plan.verb == removal.verb) impl.host.remove(file);
       } catch (const Error&) {
         // Somebody else's, told with the journals.
       }
@@ -89,9 +87,7 @@ std::uint64_t GcResult::freed() const {
 
 std::vector<GcEntry> Manager::Impl::gc_journals(bool dry_run) {
   std::vector<GcEntry> entries;
-  for (const std::string& file : host.list_folder(store().journal_folder())) {
-    if (file.starts_with('.') || !file.ends_with(".json")) continue;
-    const std::filesystem::path path = store().journal_folder() / file;
+  for (const std::filesystem::path& path : list_journals(host, store())) {
     const std::optional<std::string> text = host.read_file(path);
     if (!text) continue;
     GcEntry entry{path.stem(), "an operation that cannot be read", 0, GcAction::keep};

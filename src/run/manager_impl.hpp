@@ -257,7 +257,7 @@ struct Manager::Impl {
   /// that is still to be finished or undone.
   [[nodiscard]] std::set<std::string> half_done_with(const std::set<std::string>& vms);
   struct Recovered;
-  std::optional<Recovered> recover_entry(const std::string& file, const std::vector<std::string>& ours);
+  std::optional<Recovered> recover_entry(const std::filesystem::path& path, const std::vector<std::string>& ours);
   void drop_unfinished_writes(const std::filesystem::path& folder);
   void drop_dead_work();
   /// Merge and sweep for a dead process. \p held: VMs whose locks we have. Returns false when others are at work.
@@ -297,6 +297,8 @@ class WorkFolder {
   std::optional<FileLock> lock_;
 };
 
+/// '@' marks what is locked but is not a VM; it cannot begin a name. The GPUs are the host's, not a store's.
+[[nodiscard]] std::filesystem::path lock_file(const Store& store, const std::string& name);
 /// The lock of a work folder of that name.
 [[nodiscard]] std::string work_lock(const std::string& folder);
 [[nodiscard]] PlanText plan_text(const Plan& plan);

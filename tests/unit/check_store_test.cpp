@@ -43,7 +43,7 @@ struct CheckedStore {
     const std::string before = world.host.tree();
     const std::size_t runs = checked.size();
     std::vector<CheckRow> found = check_store(
-        {world.host, world.store, [this]() -> Hypervisor& { return world.hypervisor; }, request, {}, nullptr});
+        {world.host, world.store, "/tpm", [this]() -> Hypervisor& { return world.hypervisor; }, request, {}, nullptr});
     CHECK(world.host.tree() == before);  // it changes nothing, ever
     CHECK(world.host.effects() == checked.size() - runs);
     world.host.reset();
@@ -361,7 +361,7 @@ TEST_CASE("what was done to the domain is told by the row of its kind") {
 
 TEST_CASE("without libvirt the files are checked, and it is said that the domains were not") {
   CheckedStore store;
-  const std::vector<CheckRow> rows = check_store({store.world.host, store.world.store,
+  const std::vector<CheckRow> rows = check_store({store.world.host, store.world.store, "/tpm",
                                                   []() -> Hypervisor& { throw Error(Errc::unreachable, "no libvirt"); },
                                                   {}, {}, nullptr});
   CHECK(row_of(rows, "libvirt").health == Health::warn);
@@ -402,6 +402,23 @@ TEST_CASE("an operation that was cut short is told and not finished; one that is
   CHECK(row_of(store.rows(), "journal").health == Health::ok);
   store.world.host.add_file("/store/journal/0123.json", "{", 0600);
   CHECK(store.findings() == Lines{"fail journal journal/0123.json"});
+}
+
+TEST_CASE("of a journal that vmgraft does not write, check says that nobody carries it out") {
+  CheckedStore store;
+  const JournalEntry entry{"0123", true, 77, false, {"delete a", {"a"}, {RemovePath{"/etc/passwd"}}}};
+  store.world.host.add_file("/store/journal/0123.json", to_json_text(entry), 0600);
+  CHECK(store.findings() == Lines{"fail journal journal/0123.json"});
+  const CheckRow row = row_of(store.rows(), "journal");
+  CHECK(row.seen.find("vmgraft does not write such a one") != std::string::npos);
+  CHECK(row.remedy.find("nothing of it is carried out") != std::string::npos);
+}
+
+TEST_CASE("a folder that is named like a journal is a stray, and keeps nobody from the store") {
+  CheckedStore store;
+  store.world.host.add_folder("/store/journal/0123.json");
+  CHECK(store.findings() == Lines{"warn stray store"});
+  CHECK(list_journals(store.world.host, store.world.store).empty());
 }
 
 TEST_CASE("a layer with internal snapshots is told") {
