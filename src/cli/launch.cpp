@@ -3,7 +3,9 @@
 // longer than answering `vmgraft version`, which scripts ask often; so that is answered before anything is loaded.
 #include <climits>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 
 #include <dlfcn.h>
 #include <unistd.h>
@@ -32,6 +34,11 @@ int main(int argc, char** argv) {
   char path[PATH_MAX];
   if (!module_path(path)) return 1;
   void* module = dlopen(path, RTLD_LAZY);
+  if (module == nullptr && std::getenv("LD_BIND_NOW") != nullptr) {
+    // All symbols at once, then: the module leaves those of libvirt open until a command connects.
+    for (const char* library : {"libvirt.so.0", "libvirt-qemu.so.0"}) dlopen(library, RTLD_LAZY | RTLD_GLOBAL);
+    module = dlopen(path, RTLD_LAZY);
+  }
   void* entry = module == nullptr ? nullptr : dlsym(module, "vmgraft_main");
   if (entry == nullptr) {
     std::fprintf(stderr, "vmgraft: error: cannot load the command line: %s\n  hint: install vmgraft and its libraries again\n",

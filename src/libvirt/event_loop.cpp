@@ -5,6 +5,8 @@
 #include <mutex>
 #include <system_error>
 
+#include <dlfcn.h>
+#include <fmt/format.h>
 #include <libvirt/libvirt.h>
 #include <pthread.h>
 
@@ -13,6 +15,17 @@
 #include "libvirt/checked.hpp"
 
 namespace vmgraft {
+namespace {
+
+/// vmgraft's program is linked without libvirt (CMakeLists.txt): to load it and what it needs takes as long as all else that
+/// a short command does. Where it is linked, this finds it.
+void load_libvirt() {
+  for (const char* library : {"libvirt.so.0", "libvirt-qemu.so.0"})
+    if (dlopen(library, RTLD_LAZY | RTLD_GLOBAL) == nullptr)
+      throw Error(Errc::host_unfit, fmt::format("cannot load libvirt's client library: {}", dlerror()), "install libvirt0");
+}
+
+}  // namespace
 
 std::shared_ptr<EventLoop> EventLoop::hold() {
   // Process-wide because libvirt's loop is: it can be registered once and never taken back. Start and stop are under
@@ -35,6 +48,7 @@ std::shared_ptr<EventLoop> EventLoop::hold() {
 EventLoop::EventLoop() {
   static std::once_flag registered;
   std::call_once(registered, [] {
+    load_libvirt();
     // The first call of all: until then virGetLastError reads a thread variable that is not libvirt's.
     if (virInitialize() < 0) throw Error(Errc::other, "cannot initialise libvirt");
     // Before anything else can fail: libvirt prints errors to stderr by itself until this is set.

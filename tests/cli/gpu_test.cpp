@@ -217,3 +217,18 @@ TEST_CASE("completion knows the GPUs by their class") {
   CHECK(words("") == "0000:00:05.0\n0000:41:00.0\n0000:81:00.0\n0000:83:01.0\n");
   CHECK(words("0000:8") == "0000:81:00.0\n0000:83:01.0\n");
 }
+
+TEST_CASE("libvirt is loaded by the commands that connect to it, and by no other") {
+  // Half of the time that a short command takes.
+  const auto loads = [](const Words& words, const Words& environment) {
+    Words with_debug = environment;
+    with_debug.emplace_back("LD_DEBUG=files");
+    return run_vmgraft(words, with_debug).err.find("file=libvirt.so.0") != std::string::npos;
+  };
+  const Lab lab;
+  CHECK_FALSE(loads({"gpu", "list"}, lab.environment()));
+  CHECK_FALSE(loads({"template", "list"}, {}));
+  CHECK(loads({"--connect", "test:///default", "doctor"}, {}));
+  // Whoever has the loader bind all symbols at once is served too.
+  CHECK(run_vmgraft({"template", "list"}, {"LD_BIND_NOW=1"}).exit_code == 0);
+}
