@@ -84,7 +84,12 @@ class Hypervisor {
   [[nodiscard]] virtual std::optional<DomainState> find_by_uuid(const std::string& uuid) = 0;
   /// \param inactive  the persistent definition, else the live one. Secrets are never included.
   [[nodiscard]] virtual std::string domain_xml(const std::string& uuid, bool inactive) = 0;
-  /// Define or redefine. Source: virDomainDefineXMLFlags, with VALIDATE where the schema is to be asked.
+  /// Wait until what was asked of the running domain before is done: libvirt goes on with it when who asked has died. Not
+  /// running, or not there, is fine. Source: virDomainGetJobInfo.
+  /// \throws Error conflict: it is not done after minutes.
+  virtual void settle(const std::string& uuid) = 0;
+  /// Define or redefine. Trap: libvirt 9.0 does it in the middle of a snapshot of that domain as well, and the snapshot then
+  /// writes to freed memory: settle() first. Source: virDomainDefineXMLFlags, with VALIDATE where the schema is to be asked.
   virtual void define(const std::string& xml, Schema schema) = 0;
   /// Remove the definition of a shut off domain, with its NVRAM record and, where \p keep_tpm is false, its TPM state.
   /// Absent is fine.

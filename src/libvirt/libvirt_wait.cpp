@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <chrono>
 #include <string>
+#include <thread>
 
+#include <fmt/format.h>
 #include <libvirt/libvirt-qemu.h>
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
@@ -44,6 +47,27 @@ bool answers_ping(virDomain* handle) {
 }
 
 }  // namespace
+
+void LibvirtHypervisor::settle(const std::string& uuid) {
+  const DomainHandle handle(virDomainLookupByUUIDString(connection_.get(), uuid.c_str()));
+  if (!handle) return;
+  constexpr std::chrono::minutes kLongest{2};  // libvirt itself gives up a call after 30 s of waiting for another one
+  constexpr std::chrono::milliseconds kLook{100};
+  for (const auto end = std::chrono::steady_clock::now() + kLongest;;) {
+    // Most of what changes a domain lets no question through: then it is the call that waits. What does let it through
+    // (a save of memory) is told by it.
+    virDomainJobInfo job{};
+    if (virDomainGetJobInfo(handle.get(), &job) == 0) {
+      if (job.type == VIR_DOMAIN_JOB_NONE) return;
+    } else if (last_cause().code != VIR_ERR_OPERATION_TIMEOUT) {
+      return;  // it is off; or a driver without jobs
+    }
+    if (std::chrono::steady_clock::now() > end)
+      throw Error(Errc::conflict, fmt::format("libvirt is still at work on {}, for somebody who may be dead", called(handle.get())),
+                  fmt::format("see virsh domjobinfo {0}, and virsh domjobabort {0}", virDomainGetName(handle.get())));
+    std::this_thread::sleep_for(kLook);
+  }
+}
 
 WaitOutcome LibvirtHypervisor::wait_shut_off(const std::string& uuid, std::chrono::milliseconds timeout,
                                              const std::atomic<bool>* interrupted) {

@@ -219,13 +219,15 @@ void apply_step(World& world, const PullLayer& step) {
 
 // --- domains
 
-void apply_step(World& world, const DefineDomain& step) { 
+void apply_step(World& world, const DefineDomain& step) {
+  world.hypervisor().settle(step.uuid);
   world.hypervisor().define(step.xml, step.is_derived ? Schema::known : Schema::checked);
 }
 void undo_step(World& world, const DefineDomain& step) {
-  if (!step.previous.empty())
+  if (!step.previous.empty()) {
+    world.hypervisor().settle(step.uuid);
     world.hypervisor().define(step.previous, Schema::known);
-  else if (world.hypervisor().find_by_uuid(step.uuid))
+  } else if (world.hypervisor().find_by_uuid(step.uuid))
     world.hypervisor().undefine(step.uuid, false);
 }
 

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <sys/mount.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <fstream>
+#include <future>
 #include <iostream>
 
+#include "libvirt/libvirt_hypervisor.hpp"
 #include "qemu/lab.hpp"
 
 using namespace vmgraft;
@@ -175,4 +179,30 @@ TEST_CASE("create, show and list agree with virsh about what exists", "[session]
     CHECK(names.find(each.at("name").get<std::string>() + "\n") != std::string::npos);
   CHECK(names.find(vm + "-1\n") != std::string::npos);
   CHECK(names.find(vm + "-2\n") != std::string::npos);
+}
+
+TEST_CASE("what libvirt still does for one who was killed is waited for, before a definition is replaced") {
+  // libvirtd 9.0 died of it: a snapshot wrote to the definition that had been replaced under it.
+  Lab lab;
+  const std::string vm = lab.name("settle");
+  lab.vmgraft({"create", "micro", vm, "--wait", "none"});
+  std::string uuid = lab.virsh({"domuuid", vm});
+  uuid.erase(uuid.find_last_not_of("\n") + 1);
+  const pid_t qemu = static_cast<pid_t>(std::stoi(lab.read("/run/libvirt/qemu/" + vm + ".pid")));
+  REQUIRE(::kill(qemu, SIGSTOP) == 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::execlp("virsh", "virsh", "-q", "-c", lab.uri().c_str(), "snapshot-create-as", vm.c_str(), "s", "--disk-only", "--no-metadata",
+             static_cast<char*>(nullptr));
+    ::_exit(127);
+  }
+  while (lab.virsh({"domcontrol", vm}).find("ok") != std::string::npos) REQUIRE(::waitpid(child, nullptr, WNOHANG) == 0);
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  const std::unique_ptr<Hypervisor> hypervisor = connect_libvirt(lab.uri());
+  auto settled = std::async(std::launch::async, [&] { hypervisor->settle(uuid); });
+  CHECK(settled.wait_for(std::chrono::milliseconds(500)) == std::future_status::timeout);
+  REQUIRE(::kill(qemu, SIGCONT) == 0);
+  settled.get();
+  CHECK(lab.virsh({"domblklist", vm}).find("." + std::string("s")) != std::string::npos);  // it was done for the dead one
 }
