@@ -46,13 +46,16 @@ void Manager::Impl::tidy_up(const std::string& journal, Locks& locks, const std:
 bool Manager::Impl::try_tidy(const std::vector<std::string>& held) {
   const std::optional<FileLock> lock = FileLock::try_take(lock_file(store(), kSweepLock), FileLock::Kind::exclusive, "tidy up");
   if (!lock) return false;
-  for (const Manifest& manifest : store().manifests()) {
-    if (plan_merge(store_facts(), manifest, false, false).merged.empty()) continue;
+  // merge() reads them again: who is at work on another VM goes on meanwhile.
+  const StoreFacts facts = store_facts();
+  for (const Manifest& manifest : facts.manifests) {
+    if (plan_merge(facts, manifest, false, false).merged.empty()) continue;
     std::optional<FileLock> vm;
     if (std::find(held.begin(), held.end(), manifest.name) == held.end()) {
       vm = FileLock::try_take(lock_file(store(), manifest.name), FileLock::Kind::exclusive, "merge layers");
       if (!vm) continue;  // who is at work on it merges when he is done
     }
+    if (!store().find_manifest(manifest.name)) continue;  // deleted meanwhile
     merge(manifest.name);
   }
   try {
