@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The program itself: a few lines that load the command line as a module. Loading libvirt and all it brings along takes
+// The program itself: a few lines that load the command line as a module. Loading its libraries takes
 // longer than answering `vmgraft version`, which scripts ask often; so that is answered before anything is loaded.
 #include <climits>
 #include <cstdio>

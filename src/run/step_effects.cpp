@@ -219,15 +219,22 @@ void apply_step(World& world, const PullLayer& step) {
 
 // --- domains
 
+namespace {
+
+void define(World& world, const std::string& uuid, const std::string& xml, Schema schema) {
+  world.hypervisor().settle(uuid);
+  world.hypervisor().define(xml, schema);
+}
+
+}  // namespace
+
 void apply_step(World& world, const DefineDomain& step) {
-  world.hypervisor().settle(step.uuid);
-  world.hypervisor().define(step.xml, step.is_derived ? Schema::known : Schema::checked);
+  define(world, step.uuid, step.xml, step.is_derived ? Schema::known : Schema::checked);
 }
 void undo_step(World& world, const DefineDomain& step) {
-  if (!step.previous.empty()) {
-    world.hypervisor().settle(step.uuid);
-    world.hypervisor().define(step.previous, Schema::known);
-  } else if (world.hypervisor().find_by_uuid(step.uuid))
+  if (!step.previous.empty())
+    define(world, step.uuid, step.previous, Schema::known);
+  else if (world.hypervisor().find_by_uuid(step.uuid))
     world.hypervisor().undefine(step.uuid, false);
 }
 

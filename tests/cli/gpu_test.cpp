@@ -219,7 +219,6 @@ TEST_CASE("completion knows the GPUs by their class") {
 }
 
 TEST_CASE("libvirt is loaded by the commands that connect to it, and by no other") {
-  // Half of the time that a short command takes.
   const auto loads = [](const Words& words, const Words& environment) {
     Words with_debug = environment;
     with_debug.emplace_back("LD_DEBUG=files");
