@@ -3,12 +3,12 @@
 // longer than answering `vmgraft version`, which scripts ask often; so that is answered before anything is loaded.
 #include <climits>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <initializer_list>
 
 #include <dlfcn.h>
 #include <unistd.h>
+
+#include "libvirt/client_libraries.hpp"
 
 namespace {
 
@@ -34,9 +34,10 @@ int main(int argc, char** argv) {
   char path[PATH_MAX];
   if (!module_path(path)) return 1;
   void* module = dlopen(path, RTLD_LAZY);
-  if (module == nullptr && std::getenv("LD_BIND_NOW") != nullptr) {
-    // All symbols at once, then: the module leaves those of libvirt open until a command connects.
-    for (const char* library : {"libvirt.so.0", "libvirt-qemu.so.0"}) dlopen(library, RTLD_LAZY | RTLD_GLOBAL);
+  if (module == nullptr) {
+    // The module leaves libvirt's symbols open until a command connects. Where that cannot be (LD_BIND_NOW, a build linked
+    // with -z now, a compiler that has a function's address looked up), libvirt comes first.
+    for (const char* library : vmgraft::client_libraries) dlopen(library, RTLD_LAZY | RTLD_GLOBAL);
     module = dlopen(path, RTLD_LAZY);
   }
   void* entry = module == nullptr ? nullptr : dlsym(module, "vmgraft_main");

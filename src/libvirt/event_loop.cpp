@@ -13,6 +13,7 @@
 #include <vmgraft/error.hpp>
 
 #include "libvirt/checked.hpp"
+#include "libvirt/client_libraries.hpp"
 
 namespace vmgraft {
 namespace {
@@ -20,7 +21,7 @@ namespace {
 /// vmgraft's program is linked without libvirt (CMakeLists.txt): to load it and what it needs takes a quarter of the time of
 /// a short command. Where it is linked, this finds it.
 void load_libvirt() {
-  for (const char* library : {"libvirt.so.0", "libvirt-qemu.so.0"})
+  for (const char* library : client_libraries)
     if (dlopen(library, RTLD_LAZY | RTLD_GLOBAL) == nullptr)
       throw Error(Errc::host_unfit, fmt::format("cannot load libvirt's client library: {}", dlerror()), "install libvirt0");
 }
