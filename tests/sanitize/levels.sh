@@ -94,7 +94,7 @@ fuzz_level() {
     xargs -P 2 -I NAME bash -c 'mkdir -p "$work/fuzz/NAME" && fuzz_one NAME >"$work/fuzz/NAME/said" 2>&1' || true
   for name in ${VMGRAFT_FUZZERS:-$names}; do
     cat "$work/fuzz/$name/said"
-    if grep -q '^ok: ' "$work/fuzz/$name/said"; then tally 1 0 0; else tally 0 1 0; fi
+    if grep -q '^ok: ' "$work/fuzz/$name/said"; then tally 1 0 0; else failed "fuzz: $name" "$work/fuzz/$name/said"; fi
   done
   echo "== fuzz: $((SECONDS - started)) s"
 }
