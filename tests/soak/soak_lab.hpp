@@ -45,6 +45,9 @@ class SoakLab {
   /// Run vmgraft. \param kill_after  SIGKILL to it, and not to what it started, after so long.
   SoakRun run(const std::vector<std::string>& arguments, std::optional<std::chrono::milliseconds> kill_after = {});
   SoakRun program(std::vector<std::string> argv);
+  /// Have the VM's QEMU run when nobody else wants the processor: what its guest does is not what is tested, and a guest
+  /// that boots in emulation takes as much as a hundred commands.
+  void give_way(const std::string& vm);
 
   // --- what the store's files say, read without vmgraft
   [[nodiscard]] bool has_vm(const std::string& vm);

@@ -344,15 +344,15 @@ void SoakWorker::start_and_stop() {
   if (vm.empty()) return;
   const QemuPlace place(lab_);
   const SoakRun started = lab_.run({"start", vm, "--wait", "none"});
-  if (started.result.exit_code == 0)
-    ++lab_.counts.starts;
-  else if (!is_shared || !is_lost_race(started))
-    wrong(started, "must start");
-  if (started.result.exit_code == 0) {
-    if (!is_shared) act_while_running(vm);
-    const SoakRun stopped = lab_.run({"stop", vm, "--timeout", "0"});
-    if (stopped.result.exit_code != 0 && !(is_shared && is_lost_race(stopped))) wrong(stopped, "must stop");
+  if (started.result.exit_code != 0) {
+    if (!is_shared || !is_lost_race(started)) wrong(started, "must start");
+    return;
   }
+  ++lab_.counts.starts;
+  lab_.give_way(vm);
+  if (!is_shared) act_while_running(vm);
+  const SoakRun stopped = lab_.run({"stop", vm, "--timeout", "0"});
+  if (stopped.result.exit_code != 0 && !(is_shared && is_lost_race(stopped))) wrong(stopped, "must stop");
 }
 
 void SoakWorker::act_while_running(const std::string& vm) {
