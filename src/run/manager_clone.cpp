@@ -86,7 +86,7 @@ CloneResult Manager::clone(const CloneRequest& request) {
   {
     std::vector<std::string> locked = names;
     locked.push_back(source_name);
-    const Locks locks = impl.lock_vms(locked, fmt::format("clone {} to {}", request.source, request.name));
+    Locks locks = impl.lock_vms(locked, fmt::format("clone {} to {}", request.source, request.name));
     for (const std::string& name : names) impl.require_free_name(name);
     const Manifest source = impl.store().manifest(source_name);
     WorkFolder scratch(impl.host, impl.store());
@@ -102,7 +102,7 @@ CloneResult Manager::clone(const CloneRequest& request) {
         base = heads_as_base(vm);
       } else {
         if (vm.is_running && !(vm.nvram.empty() && vm.tpm.empty())) scratch.make();
-        const Impl::FreezeResult freeze = impl.with_freeze(vm, [&](bool with_freeze) {
+        const Impl::FreezeResult freeze = impl.with_freeze(vm, locks, [&](bool with_freeze) {
           const MovePlan move = plan_move(impl.store(), vm, with_freeze, scratch.path(), fresh_ids(source.heads.size()),
                                           now_rfc3339());
           // Disks that were switched under a running VM stay so, whatever becomes of the clone. A stopped VM moves only
@@ -115,6 +115,7 @@ CloneResult Manager::clone(const CloneRequest& request) {
         });
         result.consistency = freeze.consistency;
         result.note = freeze.note;
+        if (vm.is_running) impl.share_sweep(locks);
       }
     }
     ClonePlanInput input = clone_input(impl, request, source, snapshot, std::move(base), names);

@@ -181,7 +181,7 @@ std::optional<StoreFacts> Manager::Impl::try_store_facts(const std::string& what
   }
 }
 
-Manager::Impl::FreezeResult Manager::Impl::with_freeze(const VmFacts& vm, const std::function<void(bool)>& act) {
+Manager::Impl::FreezeResult Manager::Impl::with_freeze(const VmFacts& vm, Locks& locks, const std::function<void(bool)>& act) {
   if (!vm.is_running) {
     act(false);
     return {Consistency::clean, {}};
@@ -193,6 +193,7 @@ Manager::Impl::FreezeResult Manager::Impl::with_freeze(const VmFacts& vm, const 
       return {Consistency::frozen, {}};
     } catch (const FreezeFailed& failure) {
       why = failure.what();
+      share_sweep(locks);
     }
   }
   act(false);

@@ -38,6 +38,7 @@ struct Locks {
   /// A share of the sweep lock, from before the first facts are read until the plan stands in its journal: from there on
   /// the journal keeps its layers from being swept, and nobody waits for what is done.
   std::shared_ptr<std::optional<FileLock>> share;
+  std::string purpose = {};  ///< what others are told who wait
 
   void drop_share() {
     if (share) share->reset();
@@ -69,6 +70,10 @@ struct Manager::Impl {
   Locks lock_vms(const std::vector<std::string>& names, const std::string& purpose);
   /// The same when the VM's lock is free; nothing when somebody is at work on it.
   std::optional<Locks> try_lock_for(const std::string& vm, const std::string& purpose);
+  /// A share of the sweep lock, for \p locks and for the next plan to give back. An operation of two plans takes it again
+  /// for the second: who sweeps has read the journals before that one is in its own, and would take what it makes for
+  /// garbage.
+  void share_sweep(Locks& locks);
   void execute(const Plan& plan);
   /// The same for a plan that takes names away, with what follows from it: \p tidying merges and sweeps, under the VMs'
   /// locks, the share of the sweep lock given back. A process that dies before its end has left
@@ -91,7 +96,7 @@ struct Manager::Impl {
     Consistency consistency = Consistency::clean;
     std::string note;
   };
-  FreezeResult with_freeze(const VmFacts& vm, const std::function<void(bool freeze)>& act);
+  FreezeResult with_freeze(const VmFacts& vm, Locks& locks, const std::function<void(bool freeze)>& act);
   [[nodiscard]] World world();
   void notice(const std::string& line) const;
   void progress(const std::string& what) const;
@@ -251,8 +256,6 @@ struct Manager::Impl {
  private:
   /// Wait for a lock; who holds it is told.
   [[nodiscard]] FileLock take_lock(const std::string& name, FileLock::Kind kind, const std::string& purpose);
-  /// A share of the sweep lock, for \p locks and for the next plan to give back.
-  void share_sweep(Locks& locks, const std::string& purpose);
   /// What the journals name together with one of these VMs, whose locks are held: a dead process has begun something on it
   /// that is still to be finished or undone.
   [[nodiscard]] std::set<std::string> half_done_with(const std::set<std::string>& vms);

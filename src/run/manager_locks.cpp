@@ -23,15 +23,15 @@ FileLock Manager::Impl::take_lock(const std::string& name, FileLock::Kind kind, 
                         [this](const std::string& holder) { notice("waiting for " + holder); });
 }
 
-void Manager::Impl::share_sweep(Locks& locks, const std::string& purpose) {
+void Manager::Impl::share_sweep(Locks& locks) {
   // Never two: who wants the lock alone and waits for the first would hold up the second.
   if (const auto before = share_.lock()) before->reset();
   locks.share = std::make_shared<std::optional<FileLock>>();
   share_ = locks.share;
   // The kernel lets in who shares a lock before who wants it alone: where always somebody has a share, that one would wait
   // for ever. So all stand in one line for it; who is at its head waits only for those that have it.
-  const FileLock turn = take_lock(kSweepTurn, FileLock::Kind::exclusive, purpose);
-  locks.share->emplace(take_lock(kSweepLock, FileLock::Kind::shared, purpose));
+  const FileLock turn = take_lock(kSweepTurn, FileLock::Kind::exclusive, locks.purpose);
+  locks.share->emplace(take_lock(kSweepLock, FileLock::Kind::shared, locks.purpose));
 }
 
 FileLock Manager::Impl::lock_sweep(const std::string& purpose) {
@@ -46,7 +46,7 @@ Locks Manager::Impl::lock_vms(const std::vector<std::string>& names, const std::
   std::set<std::string> wanted(names.begin(), names.end());
   for (;;) {
     // Always in the same order, the sweep lock last: no two operations can wait for each other in a circle.
-    Locks locks;
+    Locks locks{{}, {}, purpose};
     for (const std::string& name : wanted) locks.vms.push_back(take_lock(name, FileLock::Kind::exclusive, purpose));
     recover({wanted.begin(), wanted.end()});
     std::set<std::string> more = half_done_with(wanted);
@@ -59,7 +59,7 @@ Locks Manager::Impl::lock_vms(const std::vector<std::string>& names, const std::
       more.erase(kGpuLock);
     }
     if (std::includes(wanted.begin(), wanted.end(), more.begin(), more.end())) {
-      share_sweep(locks, purpose);
+      share_sweep(locks);
       return locks;
     }
     // Somebody is at work on another VM of it: to be waited for, but not while these are held.
@@ -70,11 +70,11 @@ Locks Manager::Impl::lock_vms(const std::vector<std::string>& names, const std::
 std::optional<Locks> Manager::Impl::try_lock_for(const std::string& vm, const std::string& purpose) {
   std::optional<FileLock> lock = FileLock::try_take(lock_file(store(), vm), FileLock::Kind::exclusive, purpose);
   if (!lock) return std::nullopt;
-  Locks locks;
+  Locks locks{{}, {}, purpose};
   locks.vms.push_back(std::move(*lock));
   recover({vm});
   if (!half_done_with({vm}).empty()) return std::nullopt;
-  share_sweep(locks, purpose);
+  share_sweep(locks);
   return locks;
 }
 

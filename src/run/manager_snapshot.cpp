@@ -83,7 +83,7 @@ SnapshotResult Manager::snapshot(const SnapshotRequest& request) {
   Impl& impl = *impl_;
   if (!request.name.empty()) require_name("snapshot", request.name);
   static_cast<void>(impl.store().manifest(request.vm));
-  const Locks locks = impl.lock_vms({request.vm}, "snapshot " + request.vm);
+  Locks locks = impl.lock_vms({request.vm}, "snapshot " + request.vm);
   const VmFacts vm = impl.vm_facts(impl.store().manifest(request.vm));
   SnapshotResult result;
   result.vm = request.vm;
@@ -91,7 +91,7 @@ SnapshotResult Manager::snapshot(const SnapshotRequest& request) {
   if (request.memory) {
     name = impl.snapshot_with_memory(vm, request);
   } else {
-    const Impl::FreezeResult freeze = impl.with_freeze(vm, [&](bool with_freeze) {
+    const Impl::FreezeResult freeze = impl.with_freeze(vm, locks, [&](bool with_freeze) {
       SnapshotPlanInput input = snapshot_input(impl.store(), vm, request, with_freeze);
       name = input.name;
       impl.execute(vmgraft::plan_snapshot(std::move(input)));
