@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <unordered_set>
 
 #include <vmgraft/error.hpp>
 
@@ -18,6 +19,8 @@ namespace {
 using std::filesystem::path;
 
 constexpr std::string_view kPart = ".part";
+constexpr std::size_t kLayerIdLength = 32;  // is_layer_id
+constexpr std::size_t kUuidLength = 36;
 
 /// What vmgraft and libvirt make in a VM's folder.
 bool is_of_a_vm(std::string name) {
@@ -49,6 +52,12 @@ class Gc {
     for (const Manifest& manifest : facts_.refs.manifests) manifests_.emplace(manifest.name, &manifest);
     named_ = named_layers(facts_.refs);
     for (const auto& [id, layer] : facts_.refs.layers) named_.insert(layer.parent);
+    for (const GcJournal& journal : facts_.journals) add_ids(journal.text);
+    for (const Manifest& manifest : facts_.refs.manifests) uuids_.insert(manifest.uuid);
+    for (const GcDomain& domain : facts_.domains) {
+      if (is_orphan(domain) && !domain.is_active && domain.stuck.empty()) continue;
+      for (const std::string& file : domain.paths) users_.emplace(file, &domain);
+    }
   }
 
   GcPlan run() {
@@ -62,11 +71,19 @@ class Gc {
   }
 
  private:
-  /// What an operation that is not finished has made is that operation's.
-  [[nodiscard]] bool is_in_flight(const std::string& text) const {
-    return std::any_of(facts_.journals.begin(), facts_.journals.end(),
-                       [&](const GcJournal& journal) { return journal.text.find(text) != std::string::npos; });
+  /// Whatever in a text may be the id of a layer or a UUID. With hundreds of VMs the journals of the living are megabytes,
+  /// and the questions thousands: they are read once.
+  void add_ids(std::string_view text) {
+    constexpr std::string_view kLetters = "0123456789abcdef-";
+    for (std::size_t begin = text.find_first_of(kLetters); begin != text.npos;) {
+      const std::size_t end = std::min(text.find_first_not_of(kLetters, begin), text.size());
+      for (const std::size_t length : {kLayerIdLength, kUuidLength})
+        for (std::size_t i = begin; i + length <= end; ++i) in_flight_.emplace(text.substr(i, length));
+      begin = text.find_first_of(kLetters, end);
+    }
   }
+  /// What an operation that is not finished has made is that operation's. \param id  of a layer, or a UUID.
+  [[nodiscard]] bool is_in_flight(const std::string& id) const { return in_flight_.contains(id); }
   [[nodiscard]] bool has_journal(const std::string& process) const {
     return std::any_of(facts_.journals.begin(), facts_.journals.end(),
                        [&](const GcJournal& journal) { return std::to_string(journal.pid) == process; });
@@ -78,18 +95,14 @@ class Gc {
            });
   }
   [[nodiscard]] bool is_orphan(const GcDomain& domain) const {
-    if (!domain.is_ours || is_in_flight(domain.uuid)) return false;
-    return std::none_of(facts_.refs.manifests.begin(), facts_.refs.manifests.end(),
-                        [&](const Manifest& manifest) { return manifest.uuid == domain.uuid; });
+    return domain.is_ours && !is_in_flight(domain.uuid) && !uuids_.contains(domain.uuid);
   }
-  /// The domain that stays and names it; null: nobody.
+  /// A domain that stays and names it, or something above or below it; null: none.
   [[nodiscard]] const GcDomain* user_of(const std::string& file) const {
-    for (const GcDomain& domain : facts_.domains) {
-      if (is_orphan(domain) && !domain.is_active && domain.stuck.empty()) continue;
-      for (const std::string& named : domain.paths)
-        if (touches(named, file)) return &domain;
-    }
-    return nullptr;
+    for (path above = file; above.has_relative_path(); above = above.parent_path())
+      if (const auto found = users_.find(above); found != users_.end()) return found->second;
+    const auto below = users_.lower_bound(file + "/");
+    return below != users_.end() && below->first.starts_with(file + "/") ? below->second : nullptr;
   }
 
   /// Something that the domain stands on is in the store. Of a store that was moved, or whose disk is not mounted, only
@@ -253,6 +266,9 @@ class Gc {
   std::string root_;
   std::map<std::string, const Manifest*> manifests_;
   std::set<std::string> named_;
+  std::set<std::string> uuids_;                     ///< of all manifests
+  std::unordered_set<std::string> in_flight_;       ///< ids that journals mention
+  std::map<std::string, const GcDomain*> users_;    ///< of the domains that stay, by what they name
   bool is_strange_ = false;
   GcPlan plan_;
 };
