@@ -53,8 +53,8 @@ class SoakLab {
   [[nodiscard]] bool has_vm(const std::string& vm);
   /// Of the manifest; nothing when there is none.
   [[nodiscard]] std::optional<std::set<std::string>> snapshots(const std::string& vm);
-  /// Whether a journal of a dead process names the VM.
-  [[nodiscard]] bool has_dead_journal(const std::string& vm);
+  /// Ids of the journals that name the VM, whoever has them: by its process one cannot tell, numbers come again within minutes.
+  [[nodiscard]] std::set<std::string> journals(const std::string& vm);
   /// What stands in the VM's lock file.
   [[nodiscard]] std::string lock_line(const std::string& vm);
   /// File of the layer that the disk "data" of a VM, or of a snapshot of it, has; empty when there is none.

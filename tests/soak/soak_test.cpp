@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 #include <iostream>
+#include <mutex>
 #include <random>
 #include <sstream>
 #include <thread>
@@ -16,10 +17,9 @@ using namespace vmgraft;
 
 namespace {
 
-/// libvirtd's own limits as it is installed. Source: libvirtd.conf, field notes: max_clients, max_workers (with 5 for
-/// calls that never wait).
+/// libvirtd's own limits as it is installed. Source: libvirtd.conf, field notes: max_clients, max_workers.
 constexpr std::size_t kMaxClients = 5000;
-constexpr std::size_t kMaxWorkers = 20 + 5;
+constexpr std::size_t kMaxWorkers = 20;
 
 std::set<std::string> virsh_names(SoakLab& lab) {
   const SoakRun run = lab.program({"virsh", "-c", "qemu:///system", "list", "--all", "--name"});
@@ -57,18 +57,25 @@ void check_own(SoakLab& lab, const OwnVms& own, const std::set<std::string>& dom
   }
 }
 
-/// In four parts at once: what is deleted may be what others stand on.
+/// By four at once, each a few after the other: what is deleted may be what others stand on.
 void delete_all(SoakLab& lab, const std::set<std::string>& names) {
-  std::vector<std::vector<std::string>> parts(4, {"--quiet", "delete", "--yes"});
-  std::size_t i = 0;
-  for (const std::string& name : names) parts[i++ % parts.size()].push_back(name);
+  constexpr std::size_t kAtOnce = 10;
+  std::mutex mutex;
+  auto next = names.begin();
+  const auto draw = [&] {
+    const std::lock_guard<std::mutex> lock(mutex);
+    std::vector<std::string> arguments{"--quiet", "delete", "--yes"};
+    for (std::size_t i = 0; i < kAtOnce && next != names.end(); ++i) arguments.push_back(*next++);
+    return arguments;
+  };
   std::vector<std::thread> threads;
-  for (const auto& part : parts)
-    if (part.size() > 3)
-      threads.emplace_back([&lab, part] {
-        const SoakRun run = lab.run(part);
+  for (int i = 0; i < 4; ++i)
+    threads.emplace_back([&] {
+      for (std::vector<std::string> arguments = draw(); arguments.size() > 3; arguments = draw()) {
+        const SoakRun run = lab.run(arguments);
         if (run.result.exit_code != 0) lab.fail("deleting all VMs fails: " + run.result.err);
-      });
+      }
+    });
   for (std::thread& thread : threads) thread.join();
 }
 

@@ -43,7 +43,7 @@ std::size_t workers() {
     std::ifstream file(task.path() / "comm");
     std::string name;
     std::getline(file, name);
-    if (name.starts_with("rpc-")) ++count;
+    if (name == "rpc-libvirtd") ++count;  // "prio-rpc-libvir" are those for calls that never wait
   }
   return count;
 }

@@ -137,7 +137,12 @@ bool SoakWorker::settle(const SoakRun& killed, const std::set<std::string>& invo
   // Any command finishes or undoes what the dead one left, when nobody else is just doing so; one that works on the
   // same VM does in any case.
   for (const std::string& vm : involved) {
-    for (int i = 0; i == 0 || (lab_.has_dead_journal(vm) && i < 20); ++i) {
+    const std::set<std::string> journals = lab_.journals(vm);
+    const auto is_left = [&] {
+      const std::set<std::string> now = lab_.journals(vm);
+      return std::any_of(journals.begin(), journals.end(), [&](const std::string& id) { return now.contains(id); });
+    };
+    for (int i = 0; i == 0 || (i < 20 && is_left()); ++i) {
       const SoakRun next = lab_.run(lab_.has_vm(vm) ? std::vector<std::string>{"extend", vm, "never"}
                                                     : std::vector<std::string>{"list"});
       if (next.result.exit_code != 0 && next.result.exit_code != exit_code(Errc::not_found)) {
@@ -145,7 +150,7 @@ bool SoakWorker::settle(const SoakRun& killed, const std::set<std::string>& invo
         return false;
       }
     }
-    if (lab_.has_dead_journal(vm)) {
+    if (is_left()) {
       wrong(killed, "its journal is still there after twenty commands more");
       return false;
     }
