@@ -285,6 +285,17 @@ TEST_CASE("a layer that nothing reaches is told, but not while another vmgraft i
   CHECK(store.findings().empty());
 }
 
+// A hundred processes, and a check of a VM that was just being deleted: its layers were told as damage.
+TEST_CASE("a layer whose file is gone is no damage while a journal names it") {
+  CheckedStore store;
+  store.world.host.erase(store.world.store.layer_file(store.head()));
+  CHECK(store.findings() == Lines{"fail layer-file layer " + store.head()});
+  const JournalEntry sweep{"0123", true, 77, false, {"sweep", {"@sweep"}, {DeleteLayer{store.head()}}}};
+  store.world.host.add_file("/store/journal/0123.json", to_json_text(sweep), 0600);
+  store.world.host.add_folder("/proc/77");
+  CHECK(store.findings() == Lines{"warn busy layer " + store.head()});
+}
+
 TEST_CASE("a VM that another vmgraft works on is not judged") {
   CheckedStore store;
   store.world.host.erase(store.world.store.layer_record(store.head()));
