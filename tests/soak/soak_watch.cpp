@@ -5,6 +5,7 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <vector>
 
@@ -33,19 +34,19 @@ std::size_t connections() {
 }
 
 /// libvirtd calls its threads after their work.
-std::size_t workers() {
+std::set<std::string> workers() {
   std::ifstream pid_file("/run/libvirtd.pid");
   std::string pid;
   pid_file >> pid;
-  std::size_t count = 0;
+  std::set<std::string> threads;
   std::error_code none;
   for (const auto& task : fs::directory_iterator("/proc/" + pid + "/task", none)) {
     std::ifstream file(task.path() / "comm");
     std::string name;
     std::getline(file, name);
-    if (name == "rpc-libvirtd") ++count;  // "prio-rpc-libvir" are those for calls that never wait
+    if (name == "rpc-libvirtd") threads.insert(task.path().filename());  // "prio-rpc-libvir" serve calls that never wait
   }
-  return count;
+  return threads;
 }
 
 }  // namespace
@@ -74,7 +75,11 @@ SoakWatch::Peak SoakWatch::stop() {
 void SoakWatch::look() {
   ++peak_.looks;
   peak_.connections = std::max(peak_.connections, connections());
-  peak_.workers = std::max(peak_.workers, workers());
+  // A thread that has just begun has the name of the one that made it: counted is who has it a second time.
+  std::set<std::string> now = workers();
+  const auto is_known = [this](const std::string& thread) { return workers_.contains(thread); };
+  peak_.workers = std::max(peak_.workers, static_cast<std::size_t>(std::count_if(now.begin(), now.end(), is_known)));
+  workers_ = std::move(now);
   look_at_locks();
 }
 

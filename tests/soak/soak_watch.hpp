@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -36,6 +37,7 @@ class SoakWatch {
   bool is_stopped_ = false;
   Peak peak_;
   std::map<std::string, double> waiting_;  ///< since when, by process and inode
+  std::set<std::string> workers_;          ///< threads of libvirtd, at the last look
   std::thread thread_;
 };
 
