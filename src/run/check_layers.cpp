@@ -63,6 +63,14 @@ Uses uses_of(const CheckFacts& facts) {
   return uses;
 }
 
+bool is_owned_by_living(Host& host, const std::string& journal, const std::filesystem::path& file) {
+  try {
+    return host.stat(fmt::format("/proc/{}", journal_from_json(journal, file).pid)).has_value();
+  } catch (const Error&) {
+    return false;  // told by the check of the journals
+  }
+}
+
 class LayerCheck {
  public:
   LayerCheck(const CheckInput& input, const CheckFacts& facts, bool whole_store, StoreFindings& rows)
@@ -108,17 +116,19 @@ class LayerCheck {
   }
 
  private:
-  /// What looks wrong may be half deleted or half made: the record of a deleted layer goes after its file.
+  /// What looks wrong may be half deleted or half made: the record of a deleted layer goes after its file. What a dead
+  /// process left so, the next command sees to; but what is reached by a ref should be whole nevertheless.
   bool is_changing(const std::string& id) {
     // The journals first: one that is done since then has taken the record with it.
     const std::vector<std::filesystem::path> journals = list_journals(input_.host, input_.store);
-    const bool is_named = std::any_of(journals.begin(), journals.end(), [&](const std::filesystem::path& file) {
-      return input_.host.read_file(file).value_or("").find(id) != std::string::npos;
+    const bool is_in_work = std::any_of(journals.begin(), journals.end(), [&](const std::filesystem::path& file) {
+      const std::string text = input_.host.read_file(file).value_or("");
+      return text.find(id) != std::string::npos && (!uses_.reached.contains(id) || is_owned_by_living(input_.host, text, file));
     });
     if (!input_.host.stat(input_.store.layer_record(id))) return true;
-    if (is_named)
+    if (is_in_work)
       rows_.warn("busy", layer_place(id), "not judged: an operation that is not finished names it", "check it again when that is done");
-    return is_named;
+    return is_in_work;
   }
 
   void check_parent(const LayerRecord& record) {
@@ -149,9 +159,11 @@ class LayerCheck {
   void check_boot_files(const LayerRecord& record) {
     if (!record.boot_direct) return;
     for (const std::filesystem::path& file : {input_.store.kernel_file(record.id), input_.store.initrd_file(record.id)})
-      if (!input_.host.stat(file) && !is_changing(record.id))
+      if (!input_.host.stat(file)) {
+        if (is_changing(record.id)) return;
         rows_.fail("layer-boot", layer_place(record.id), fmt::format("its {} is missing: VMs on it do not start", file.string()),
                    "put back a copy of it");
+      }
   }
 
   void check_inner_snapshots(const LayerRecord& record) {

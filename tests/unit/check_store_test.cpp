@@ -296,6 +296,25 @@ TEST_CASE("a layer whose file is gone is no damage while a journal names it") {
   CHECK(store.findings() == Lines{"warn busy layer " + store.head()});
 }
 
+// It was no damage for a dead one's journal either, until the next command had seen to that.
+TEST_CASE("a layer that a VM needs is damaged without its file, whatever a dead process had in hand") {
+  CheckedStore store;
+  store.world.host.erase(store.world.store.layer_file(store.head()));
+  const JournalEntry dead{"0123", true, 77, false, {"sweep", {"@sweep"}, {DeleteLayer{store.head()}}}};
+  store.world.host.add_file("/store/journal/0123.json", to_json_text(dead), 0600);
+  CHECK(store.findings() == Lines{"warn journal journal/0123.json", "fail layer-file layer " + store.head()});
+}
+
+TEST_CASE("a layer without kernel and initrd is told as in work once") {
+  CheckedStore store;
+  store.world.host.erase(store.world.store.kernel_file(kImage));
+  store.world.host.erase(store.world.store.initrd_file(kImage));
+  const JournalEntry sweep{"0123", true, 77, false, {"sweep", {"@sweep"}, {DeleteLayer{kImage}}}};
+  store.world.host.add_file("/store/journal/0123.json", to_json_text(sweep), 0600);
+  store.world.host.add_folder("/proc/77");
+  CHECK(store.findings() == Lines{"warn busy layer " + kImage});
+}
+
 TEST_CASE("a VM that another vmgraft works on is not judged") {
   CheckedStore store;
   store.world.host.erase(store.world.store.layer_record(store.head()));
