@@ -60,37 +60,56 @@ Plan plan_sweep(const StoreFacts& facts, const std::set<std::string>& pinned) {
   return plan;
 }
 
+namespace {
+
+/// What of the layers' use decides on merging, of all VMs at once.
+struct LayerUse {
+  explicit LayerUse(const StoreFacts& facts) : named(named_layers(facts)) {
+    // What nothing reaches any more (the head of a VM that was just deleted) is swept, and holds nothing up.
+    for (const std::string& id : reach(facts.layers, named))
+      if (const auto layer = facts.layers.find(id); layer != facts.layers.end()) ++children[layer->second.parent];
+    for (const Manifest& manifest : facts.manifests)
+      for (const std::string& id : reach(facts.layers, named_layers(manifest)))
+        if (const auto [vm, is_first] = users.emplace(id, manifest.name); !is_first) vm->second.clear();
+  }
+
+  std::set<std::string> named;                  ///< by a ref
+  std::map<std::string, std::size_t> children;  ///< of those that a ref reaches
+  std::map<std::string, std::string> users;     ///< the VM that reaches it; "": several do
+};
+
+/// Layers that take in those below them, each to these, the nearest first.
+std::map<std::string, std::vector<std::string>> merges_of(const StoreFacts& facts, const LayerUse& use, const Manifest& manifest) {
+  const auto is_inner = [&](const std::string& id) {
+    const auto children = use.children.find(id);
+    return !use.named.contains(id) && children != use.children.end() && children->second == 1;
+  };
+  std::map<std::string, std::vector<std::string>> merges;
+  for (const std::string& id : reach(facts.layers, named_layers(manifest))) {
+    const auto user = use.users.find(id);
+    const bool is_foreign = user != use.users.end() && user->second != manifest.name;
+    if (is_inner(id) || is_foreign || !facts.layers.contains(id)) continue;
+    std::string base = facts.layers.at(id).parent;
+    while (facts.layers.contains(base) && !facts.layers.at(base).parent.empty() && is_inner(base)) {
+      merges[id].push_back(base);
+      base = facts.layers.at(base).parent;
+    }
+  }
+  return merges;
+}
+
+}  // namespace
+
 MergePlan plan_merge(const StoreFacts& facts, const Manifest& manifest, bool is_running, bool can_merge_live) {
   MergePlan result;
   result.plan = {fmt::format("merge layers of {}", manifest.name), {manifest.name}, {}};
-  const std::set<std::string> named = named_layers(facts);
-  std::map<std::string, std::size_t> children;
-  // What nothing reaches any more (the head of a VM that was just deleted) is swept, and holds nothing up.
-  const std::set<std::string> alive = reach(facts.layers, named);
-  for (const auto& [id, layer] : facts.layers)
-    if (alive.contains(id)) ++children[layer.parent];
-  std::set<std::string> others;
-  for (const Manifest& other : facts.manifests)
-    if (other.name != manifest.name) others.merge(named_layers(other));
-  const std::set<std::string> foreign = reach(facts.layers, others);
-
   std::vector<Step> steps;
-  for (const std::string& id : reach(facts.layers, named_layers(manifest))) {
-    const bool is_inner = !named.contains(id) && children[id] == 1;
-    if (is_inner || foreign.contains(id) || !facts.layers.contains(id)) continue;
-    std::vector<std::string> gone;
-    std::string base = facts.layers.at(id).parent;
-    while (facts.layers.contains(base) && !facts.layers.at(base).parent.empty() && !named.contains(base) &&
-           children[base] == 1) {
-      gone.push_back(base);
-      base = facts.layers.at(base).parent;
-    }
-    if (gone.empty()) continue;
+  for (const auto& [id, gone] : merges_of(facts, LayerUse(facts), manifest)) {
     LayerRecord layer = facts.layers.at(id);
-    layer.parent = base;
+    layer.parent = facts.layers.at(gone.back()).parent;
     if (is_running) {
       const auto head = std::find_if(manifest.heads.begin(), manifest.heads.end(),
-                                     [&](const HeadRecord& record) { return record.layer == id; });
+                                     [&](const HeadRecord& record) { return record.layer == layer.id; });
       if (head == manifest.heads.end() || !can_merge_live) {
         result.deferred.insert(result.deferred.end(), gone.begin(), gone.end());
         continue;
@@ -106,6 +125,14 @@ MergePlan plan_merge(const StoreFacts& facts, const Manifest& manifest, bool is_
   result.plan.steps.emplace_back(Commit{});
   result.plan.steps.insert(result.plan.steps.end(), steps.begin(), steps.end());
   return result;
+}
+
+std::vector<Manifest> vms_to_merge(const StoreFacts& facts) {
+  const LayerUse use(facts);
+  std::vector<Manifest> vms;
+  for (const Manifest& manifest : facts.manifests)
+    if (!merges_of(facts, use, manifest).empty()) vms.push_back(manifest);
+  return vms;
 }
 
 }  // namespace vmgraft

@@ -42,5 +42,7 @@ struct MergePlan {
 /// Never the root of a chain (an image is not copied up), never a layer that another VM reaches.
 /// \param can_merge_live  whether this hypervisor can merge into the head of a running VM.
 [[nodiscard]] MergePlan plan_merge(const StoreFacts& facts, const Manifest& manifest, bool is_running, bool can_merge_live);
+/// The VMs of which there is something to merge, were they off.
+[[nodiscard]] std::vector<Manifest> vms_to_merge(const StoreFacts& facts);
 
 }  // namespace vmgraft

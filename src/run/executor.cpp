@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run/executor.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -17,6 +19,15 @@ bool is_commit(const Step& step) { return std::holds_alternative<Commit>(step); 
 
 /// A live switch of disks cannot be taken back: it commits by itself.
 bool commits(const Step& step) { return is_commit(step) || std::holds_alternative<SwitchDisks>(step); }
+
+/// It frees room, or takes hardly any.
+bool is_for_full_disks(const Plan& plan) {
+  return std::all_of(plan.steps.begin(), plan.steps.end(), [](const Step& step) {
+    return std::holds_alternative<Commit>(step) || std::holds_alternative<PowerOff>(step) ||
+           std::holds_alternative<UndefineDomain>(step) || std::holds_alternative<RemovePath>(step) ||
+           std::holds_alternative<DeleteLayer>(step) || std::holds_alternative<WriteFile>(step);
+  });
+}
 
 /// A device that does not go in again must not keep the VM from being stopped: it is left out, and released as one that a VM
 /// let go.
@@ -120,6 +131,7 @@ void Executor::run(JournalEntry& entry) {
   const Plan plan = entry.plan;
   require_own_targets(plan, world_.store, world_.tpm_folder);
   try {
+    if (is_for_full_disks(plan)) world_.store.spend_reserve();
     write_journal(entry);
   } catch (const Error&) {
     // It may have its name all the same, when the disk failed to sync the folder: nothing was done, so it says nothing.

@@ -143,6 +143,7 @@ Store& Manager::Impl::open_store() {
   store_ = std::make_unique<Store>(host, root, store_access());
   host.keep_beneath(store_->root());
   store_->prepare();
+  store_->keep_reserve();
   return *store_;
 }
 

@@ -47,9 +47,7 @@ bool Manager::Impl::try_tidy(const std::vector<std::string>& held) {
   const std::optional<FileLock> lock = FileLock::try_take(lock_file(store(), kSweepLock), FileLock::Kind::exclusive, "tidy up");
   if (!lock) return false;
   // merge() reads them again: who is at work on another VM goes on meanwhile.
-  const StoreFacts facts = store_facts();
-  for (const Manifest& manifest : facts.manifests) {
-    if (plan_merge(facts, manifest, false, false).merged.empty()) continue;
+  for (const Manifest& manifest : vms_to_merge(store_facts())) {
     std::optional<FileLock> vm;
     if (std::find(held.begin(), held.end(), manifest.name) == held.end()) {
       vm = FileLock::try_take(lock_file(store(), manifest.name), FileLock::Kind::exclusive, "merge layers");
@@ -163,10 +161,10 @@ void Manager::Impl::tidy_neighbours(const Manifest& gone) {
   if (!read) return;
   const StoreFacts& facts = *read;
   const std::set<std::string> lost = reach(facts.layers, named_layers(gone));
-  for (const Manifest& manifest : facts.manifests) {
+  for (const Manifest& manifest : vms_to_merge(facts)) {
     const std::set<std::string> reached = reach(facts.layers, named_layers(manifest));
     const bool shares = std::any_of(lost.begin(), lost.end(), [&](const std::string& id) { return reached.contains(id); });
-    if (!shares || plan_merge(facts, manifest, false, false).merged.empty()) continue;
+    if (!shares) continue;
     // Somebody at work on that VM merges when he is done, or the next stop does: nobody is waited for.
     const std::optional<FileLock> lock =
         FileLock::try_take(lock_file(store(), manifest.name), FileLock::Kind::exclusive, "merge layers");

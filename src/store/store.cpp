@@ -18,6 +18,9 @@ namespace {
 using std::filesystem::path;
 
 constexpr std::string_view kFormat = "1\n";
+
+constexpr std::size_t kReserve = 1 << 20;       ///< a journal holds the manifest and the definitions of a VM
+constexpr std::uint64_t kPlenty = 64 * kReserve;
 constexpr std::array<std::string_view, 6> kFolders{"layers", "images", "vms", "journal", "locks", "tmp"};
 /// What `vmgraft image build` knows how to make.
 constexpr std::array<std::string_view, 2> kBuildable{"micro", "debian-12"};
@@ -103,6 +106,19 @@ void Store::prepare() {
     if (is_for_qemu && access_.own_labels) host_.set_owner(folder, 0, access_.gid);
   }
   host_.write_file(root_ / "version", kFormat, 0644);  // last: until it is there, the next one does all this again
+}
+
+void Store::keep_reserve() {
+  if (host_.stat(reserve_file())) return;
+  try {
+    if (host_.free_space(root_).available >= kPlenty) host_.write_file(reserve_file(), std::string(kReserve, '\0'), 0600);
+  } catch (const Error&) {
+    // Whoever filled the disk meanwhile, or made it read-only, is told of it by what was asked for.
+  }
+}
+
+void Store::spend_reserve() const {
+  if (host_.stat(reserve_file()) && host_.free_space(root_).available < kReserve) host_.remove(reserve_file());
 }
 
 void Store::refuse_others_hands() const {

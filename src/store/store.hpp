@@ -19,7 +19,7 @@ struct StoreAccess {
   unsigned gid = 0;
 };
 
-/// Paths and reading of a store. Nothing here writes but prepare(): changes are plan steps.
+/// Paths and reading of a store. Nothing here writes but prepare() and the reserve: changes are plan steps.
 /// Names and ids in paths are checked: none leads out of the store. \throws Error usage: not a name; other: not an id.
 class Store {
  public:
@@ -28,6 +28,12 @@ class Store {
   /// Make the folders where they are missing; refuse a store of a newer format, a root that is not a store and not
   /// empty, and one in which others than root and us may plant what they like.
   void prepare();
+
+  /// Room held back for a disk that is full: what frees room there has a journal to write before. Made where it is missing
+  /// and there is plenty; that it cannot be made is no error.
+  void keep_reserve();
+  /// Give that room away, if there is hardly any other.
+  void spend_reserve() const;
 
   [[nodiscard]] const std::filesystem::path& root() const { return root_; }
   [[nodiscard]] const StoreAccess& access() const { return access_; }
@@ -51,6 +57,7 @@ class Store {
   [[nodiscard]] std::filesystem::path journal_folder() const { return root_ / "journal"; }
   [[nodiscard]] std::filesystem::path locks_folder() const { return root_ / "locks"; }
   [[nodiscard]] std::filesystem::path tmp_folder() const { return root_ / "tmp"; }
+  [[nodiscard]] std::filesystem::path reserve_file() const { return root_ / "reserve"; }
 
   // --- reading
   /// \throws Error not_found, with the nearest name as hint.

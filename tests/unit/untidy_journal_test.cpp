@@ -57,6 +57,32 @@ TEST_CASE("a plan that takes names away and fails before its commit leaves no jo
   CHECK(journals(world).empty());
 }
 
+// The remedy for a full disk was to delete something, and that wrote a journal first.
+TEST_CASE("on a full disk the store's reserve is spent on what frees room, and on nothing else") {
+  PlanWorld world;
+  world.add_vm("a");
+  world.store.keep_reserve();
+  REQUIRE(world.host.exists(world.store.reserve_file()));
+  const Plan create = world.plan_new({"b"});
+  const Plan remove = plan_delete(world.store, world.store.manifest("a"), true);
+  const auto spends = [&](const Plan& plan) {
+    PlanWorld other(world);
+    other.run(plan);
+    return !other.host.exists(other.store.reserve_file());
+  };
+  CHECK_FALSE(spends(remove));
+  world.host.set_free_space({4096, std::uint64_t{200} << 30});
+  CHECK_FALSE(spends(create));
+  CHECK(spends(remove));
+
+  world.run(remove);
+  world.store.keep_reserve();  // the disk is full still
+  CHECK_FALSE(world.host.exists(world.store.reserve_file()));
+  world.host.set_free_space({std::uint64_t{100} << 30, std::uint64_t{200} << 30});
+  world.store.keep_reserve();
+  CHECK(world.host.exists(world.store.reserve_file()));
+}
+
 TEST_CASE("a journal that was written before journals said whether to tidy up is read") {
   const std::string text = R"({"version":1,"id":"0123","committed":true,"pid":42,"verb":"stop a","vms":["a"],"steps":[]})";
   CHECK_FALSE(journal_from_json(text, "0123.json").tidy);
@@ -95,9 +121,13 @@ TEST_CASE("a head that nothing names any more does not keep a clone's layers fro
   const std::string shared = world.store.manifest("a").snapshots.at(0).disks.at(0).layer;
   world.run(world.plan_cloned("a", "s1", {"b"}));
   CHECK(plan_merge(world.store_facts(), world.store.manifest("b"), false, false).merged.empty());
+  CHECK(vms_to_merge(world.store_facts()).empty());
   world.run(plan_delete(world.store, world.store.manifest("a"), true));
   const MergePlan merge = plan_merge(world.store_facts(), world.store.manifest("b"), false, false);
   CHECK(merge.merged == std::vector<std::string>{shared});
+  const std::vector<Manifest> vms = vms_to_merge(world.store_facts());
+  REQUIRE(vms.size() == 1);
+  CHECK(vms.front().name == "b");
 }
 
 // qemu-img names the new base in the header before it writes the tables that lead to what it copied: the header was
