@@ -92,8 +92,12 @@ void require_name(std::string_view what, std::string_view name) {
   const bool good = !name.empty() && name.size() <= kLongestName && is_alnum(name.front()) &&
                     std::all_of(name.begin(), name.end(), allowed);
   if (good) return;
-  throw Error(Errc::usage, "'" + printable(name, 80) + "' is not a name for a " + std::string(what) +
-                               " (want 1 to 63 of a-z A-Z 0-9 . _ -, first a letter or digit)");
+  throw Error(Errc::usage, "'" + printable(name, 80) + "' " + name_rule_broken(what));
+}
+
+std::string name_rule_broken(std::string_view what) {
+  return std::string("is not a name for ") + (what == "image" ? "an " : "a ") + std::string(what) +
+         " (want 1 to 63 of a-z A-Z 0-9 . _ -, first a letter or digit)";
 }
 
 std::pair<std::string, std::string> split_ref(std::string_view ref) {

@@ -13,6 +13,8 @@ namespace vmgraft {
 /// \param what  "VM", "snapshot", "image": said in the message.
 /// \throws Error usage.
 void require_name(std::string_view what, std::string_view name);
+/// "is not a name for a VM (want ...)".
+[[nodiscard]] std::string name_rule_broken(std::string_view what);
 
 /// "VM@SNAP" to its parts; the second is empty when there is no '@'.
 /// \throws Error usage: "VM@", with nothing behind the '@'.

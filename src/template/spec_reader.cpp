@@ -186,8 +186,7 @@ TextRule name_rule(const char* what) {
       require_name(what, text);  // the one home of the rule
       return std::nullopt;
     } catch (const Error&) {
-      return "is not a name for " + std::string(what == std::string("image") ? "an " : "a ") + what +
-             " (want 1 to 63 of a-z A-Z 0-9 . _ -, first a letter or digit)";
+      return name_rule_broken(what);
     }
   };
 }

@@ -403,7 +403,9 @@ std::vector<std::string> FaultWorld::delete_all() {
     images.insert(nlohmann::json::parse(read_all(entry.path())).at("layer").get<std::string>());
   for (const auto& entry : fs::recursive_directory_iterator(store_, none)) {
     const std::string path = fs::relative(entry.path(), store_);
-    if (entry.is_directory() || path.starts_with("locks/") || path.starts_with("images/") || path == "version") continue;
+    if (entry.is_directory() || path.starts_with("locks/") || path.starts_with("images/") || path == "version" ||
+        path == "reserve")
+      continue;
     if (path.starts_with("layers/") && images.contains(entry.path().stem())) continue;
     found.push_back("left after all VMs were deleted: " + path);
   }

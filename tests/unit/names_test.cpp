@@ -27,6 +27,7 @@ TEST_CASE("a name is 1 to 63 letters, digits, dots, dashes and underscores, firs
 TEST_CASE("a refused name is said with its rule and without its escapes") {
   CHECK(std::string(error_of([] { require_name("VM", "a b"); }).what()) ==
         "'a b' is not a name for a VM (want 1 to 63 of a-z A-Z 0-9 . _ -, first a letter or digit)");
+  CHECK(std::string(error_of([] { require_name("image", "/a"); }).what()).starts_with("'/a' is not a name for an image (want"));
   const std::string what = error_of([] { require_name("VM", "\x1b[31mred"); }).what();
   CHECK(what.find('\x1b') == std::string::npos);
   CHECK(std::string(error_of([] { require_name("VM", std::string(5000, 'x')); }).what()).size() < 250);
