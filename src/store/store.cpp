@@ -118,7 +118,9 @@ void Store::keep_reserve() {
 }
 
 void Store::spend_reserve() const {
-  if (host_.stat(reserve_file()) && host_.free_space(root_).available < kReserve) host_.remove(reserve_file());
+  const std::optional<FileInfo> info = host_.stat(reserve_file());
+  const bool is_ours = info && !info->is_folder && !info->is_link && info->size == kReserve;
+  if (is_ours && host_.free_space(root_).available < kReserve) host_.remove(reserve_file());
 }
 
 void Store::refuse_others_hands() const {

@@ -74,6 +74,10 @@ TEST_CASE("on a full disk the store's reserve is spent on what frees room, and o
   world.host.set_free_space({4096, std::uint64_t{200} << 30});
   CHECK_FALSE(spends(create));
   CHECK(spends(remove));
+  PlanWorld strange(world);
+  strange.host.add_file(strange.store.reserve_file(), "somebody's own", 0600);
+  strange.run(remove);
+  CHECK(strange.host.exists(strange.store.reserve_file()));
 
   world.run(remove);
   world.store.keep_reserve();  // the disk is full still
