@@ -76,6 +76,11 @@ void Executor::remove_journal(const std::string& id) {
 std::vector<std::string> Executor::undo_all(const std::vector<Step>& steps, std::size_t count) {
   std::vector<std::string> leftovers;
   for (std::size_t i = count; i-- > 0;) {
+    // What a step could not put back may be kept by an earlier one: that stays as well, for the next command.
+    if (!leftovers.empty()) {
+      leftovers.push_back(fmt::format("still to be undone: {}", describe(steps[i])));
+      continue;
+    }
     try {
       undo(steps[i]);
     } catch (const Error& error) {

@@ -59,7 +59,7 @@ class Executor {
   void apply(const Step& step);
   void undo(const Step& step);
   [[nodiscard]] bool is_past_return(const JournalEntry& entry);
-  /// Undo steps [0, count) backwards; what fails is told.
+  /// Undo steps [0, count) backwards, up to the first that cannot be; what is left is told.
   [[nodiscard]] std::vector<std::string> undo_all(const std::vector<Step>& steps, std::size_t count);
   [[nodiscard]] std::string journal_path(const std::string& id) const;
   /// \returns  why a device could not be plugged in again, which holds nothing else up.

@@ -127,7 +127,12 @@ void undo_step(World& world, const ReplacePath& step) {
   // Without the kept copy nothing was replaced yet: the steps before this one make it.
   if (!step.undo_from.empty() && !world.host.stat(step.undo_from)) return;
   world.host.remove(step.to);
-  if (!step.undo_from.empty()) world.host.copy(step.undo_from, step.to);
+  if (step.undo_from.empty()) return;
+  try {
+    world.host.rename(step.undo_from, step.to);  // on a full disk too: the kept copy goes with the step that made it
+  } catch (const Error&) {
+    world.host.copy(step.undo_from, step.to);  // the TPM's states may be on another file system
+  }
 }
 
 void apply_step(World& world, const AdoptFile& step) {

@@ -66,6 +66,7 @@ FakeHost& FakeHost::operator=(const FakeHost& other) {
   calls_ = other.calls_;
   effects_ = other.effects_;
   fail_at_ = other.fail_at_;
+  fill_at_ = other.fill_at_;
   die_at_ = other.die_at_;
   die_when_ = other.die_when_;
   is_dead_ = other.is_dead_;
@@ -112,6 +113,7 @@ void FakeHost::die_at(std::size_t effect, When when) {
 
 void FakeHost::revive() {
   fail_at_ = 0;
+  fill_at_ = 0;
   die_at_ = 0;
   is_dead_ = false;
 }
@@ -151,6 +153,15 @@ void FakeHost::require_alive() const {
   if (is_dead_) throw Death{};
 }
 
+namespace {
+
+bool takes_room(const std::string& call) {
+  const std::string name = call.substr(0, call.find(' '));
+  return name == "write_file" || name == "create_sparse" || name == "make_folder" || name == "copy" || name == "hard_link";
+}
+
+}  // namespace
+
 void FakeHost::effect(const std::string& call, const path& file, const std::function<void()>& act) {
   require_alive();
   ++effects_;
@@ -159,7 +170,7 @@ void FakeHost::effect(const std::string& call, const path& file, const std::func
     is_dead_ = true;
     throw Death{};
   }
-  if (effects_ == fail_at_) posix::fail("write", file, ENOSPC);
+  if (effects_ == fail_at_ || (fill_at_ != 0 && effects_ >= fill_at_ && takes_room(call))) posix::fail("write", file, ENOSPC);
   act();
   if (effects_ == die_at_) {
     is_dead_ = true;

@@ -63,6 +63,8 @@ class FakeHost final : public Host {
   // --- faults, by the number of the effect counted from the start or the last reset(): the first is 1
   /// That effect fails as on a full disk and changes nothing; those after it work.
   void fail_at(std::size_t effect) { fail_at_ = effect; }
+  /// From that effect on the disk is full: what takes room fails, what moves and removes works.
+  void fill_at(std::size_t effect) { fill_at_ = effect; }
   /// The process dies: Death, from then on at every call, until revive().
   void die_at(std::size_t effect, When when);
   /// The next process: alive, no faults.
@@ -163,6 +165,7 @@ class FakeHost final : public Host {
   std::vector<std::string> calls_;
   std::size_t effects_ = 0;
   std::size_t fail_at_ = 0;  ///< 0: never
+  std::size_t fill_at_ = 0;  ///< 0: never
   std::size_t die_at_ = 0;
   When die_when_ = When::before;
   bool is_dead_ = false;

@@ -324,6 +324,31 @@ TEST_CASE("a plan of which any effect fails leaves the start, or names what is l
   }
 }
 
+// Of a revert on a disk that stayed full the undo failed as well, and went on to delete the copy that it had failed to put back.
+TEST_CASE("a plan on a disk that is full from any effect on leaves what is whole once there is room", "[sweep]") {
+  Figures figures("full disks survived");
+  for (const Scenario& scenario : scenarios()) {
+    const Worlds worlds = worlds_of(scenario);
+    for (std::size_t k = 1; k <= worlds.effects; ++k) {
+      INFO(scenario.name << ", full from effect " << k << " of " << worlds.effects);
+      PlanWorld world(worlds.start);
+      const Plan plan = scenario.plan(world);
+      world.host.fill_at(k);
+      try {
+        world.run(plan);
+      } catch (const Error&) {
+        // Whole is asked for, not that it fails: the rest of a plan may need no room.
+      }
+      world.host.reset();
+      recover_all(world);
+      const bool is_whole = world.host == worlds.finish.host || world.host == worlds.start.host;
+      INFO(difference(worlds.start.host, world.host));
+      CHECK(is_whole);
+      figures.count(scenario);
+    }
+  }
+}
+
 TEST_CASE("a process that dies before or after any effect leaves what the next command makes whole", "[sweep]") {
   Figures figures("deaths survived");
   for (const Scenario& scenario : scenarios()) {
