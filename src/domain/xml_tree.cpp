@@ -88,6 +88,11 @@ bool is_blank_text(const xmlNode* node) {
   return node != nullptr && xmlIsBlankNode(node) == 1;
 }
 
+std::string describe(const xmlError& error) {
+  const std::string message = trimmed(error.message == nullptr ? "not well-formed" : error.message);
+  return fmt::format("line {}: {}", error.line, printable(message));
+}
+
 void prepare_library() {
   // xmlInitParser is what libxml2 wants called once before threads use it; a static is initialised once.
   static const bool done = (xmlInitParser(), true);
@@ -104,14 +109,17 @@ Parsed parse(const std::string& text) {
   const ParserContext context(need(xmlNewParserCtxt()));
   // Not XML_PARSE_NOENT, _DTDLOAD or _HUGE: entities stay unexpanded and the depth limit stands.
   constexpr int kOptions = XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING;
+  // The first error, whatever comes after it: the library itself keeps the last, which may be a mere warning. A namespace
+  // error leaves a document that is no good to us: an undeclared prefix becomes part of the name.
+  std::string why;
+  context->_private = &why;
+  context->sax->serror = [](void* parser, auto* error) {
+    auto& first = *static_cast<std::string*>(static_cast<xmlParserCtxt*>(parser)->_private);
+    if (error->level >= XML_ERR_ERROR && first.empty()) first = describe(*error);
+  };
   Document document(
       xmlCtxtReadMemory(context.get(), text.data(), static_cast<int>(text.size()), nullptr, nullptr, kOptions));
-  const xmlError* error = xmlCtxtGetLastError(context.get());
-  // A namespace error leaves a document that is no good to us: an undeclared prefix becomes part of the name.
-  if (error != nullptr && error->level >= XML_ERR_ERROR) {
-    const std::string message = trimmed(error->message == nullptr ? "not well-formed" : error->message);
-    return {nullptr, fmt::format("line {}: {}", error->line, printable(message))};
-  }
+  if (!why.empty()) return {nullptr, why};
   if (document == nullptr || xmlDocGetRootElement(document.get()) == nullptr) return {nullptr, "there is no element"};
   if (document->intSubset != nullptr) return {nullptr, "a DOCTYPE is not accepted"};
   return {std::move(document), {}};

@@ -28,11 +28,15 @@ class Places {
     return all;
   }
 
+  /// What was counted has a "\1": nothing matches that in linear time, and std::regex overflows at one of twenty digits.
+  bool refers_back() const { return refers_back_; }
+
  private:
   std::size_t atom() {
     const char first = rest_.front();
     rest_.remove_prefix(1);
     if (first == '\\') {
+      refers_back_ = refers_back_ || (!rest_.empty() && rest_.front() >= '1' && rest_.front() <= '9');
       skip(1);
     } else if (first == '[') {
       while (!rest_.empty() && rest_.front() != ']') skip(rest_.front() == '\\' ? 2 : 1);
@@ -64,6 +68,7 @@ class Places {
   void skip(std::size_t count) { rest_.remove_prefix(std::min(count, rest_.size())); }
 
   std::string_view rest_;
+  bool refers_back_ = false;
 };
 
 std::regex compiled(const std::string& pattern) {
@@ -79,7 +84,9 @@ std::regex compiled(const std::string& pattern) {
 
 std::optional<std::string> pattern_fault(const std::string& pattern) {
   if (pattern.empty() || pattern.size() > kLongestPattern) return "is not a pattern (want 1 to 256 bytes)";
-  if (Places(pattern).count() > kMostPlaces) return "repeats too much (want at most 1000 places, repetitions written out)";
+  Places places(pattern);
+  if (places.count() > kMostPlaces) return "repeats too much (want at most 1000 places, repetitions written out)";
+  if (places.refers_back()) return "refers back to a group, which patterns cannot";
   try {
     static_cast<void>(compiled(pattern));
     return std::nullopt;

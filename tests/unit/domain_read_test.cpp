@@ -125,6 +125,13 @@ TEST_CASE("XML that is not a domain's is refused") {
   CHECK(std::string(refusal("<d:domain xmlns:d='urn:d'/>").what()).find("not a <domain>") != std::string::npos);
 }
 
+TEST_CASE("an undeclared prefix is refused, where a mere warning after it hid the error") {
+  const std::string prefix = "<domain><v:vm/>";
+  const std::string expected = "domain XML cannot be read: line 1: Namespace prefix v on vm is not defined";
+  CHECK(refusal(prefix + "</domain>").what() == expected);
+  CHECK(refusal(prefix + "<rng xmlns='h.'/></domain>").what() == expected);
+}
+
 TEST_CASE("hostile XML reads no file, expands no entity and is bounded in depth") {
   const std::string secret = (source_path("tests/data/domain/edited.xml")).string();
   CHECK(std::string(

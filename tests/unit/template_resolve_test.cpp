@@ -133,6 +133,15 @@ TEST_CASE("a small expression that repeats much is refused, where it kept the pr
   }
 }
 
+TEST_CASE("an expression that refers back to a group is refused, where a number of twenty digits overflowed") {
+  for (const std::string pattern : {R"((a)\\1)", R"(x\\18446744073709551616)", R"([)]\\9)"}) {
+    Folder folder;
+    folder.add("t", R"({"version": 1, "parameters": {"a": {"type": "string", "pattern": ")" + pattern +
+                        R"("}}, "vm": {"memory": "1GiB"}})");
+    CHECK_THAT(folder.error("t", {{"a", "aa"}}).what(), contains("refers back to a group, which patterns cannot"));
+  }
+}
+
 TEST_CASE("an expression matches anywhere in a text, and what it anchors stays anchored") {
   const auto is_taken = [](const std::string& pattern, const std::string& text) {
     Folder folder;
