@@ -68,6 +68,8 @@ CommandResult Lab::vmgraft(std::vector<std::string> arguments, int want_exit, co
   for (const std::string& argument : arguments) line += argument + " ";
   INFO("vmgraft " << line << "\n" << result.out.substr(0, 4000) << result.err.substr(0, 4000));
   REQUIRE(result.exit_code == want_exit);
+  // What it warned of tells why the next assertion fails.
+  if (!result.err.empty()) UNSCOPED_INFO("the last command said: " << result.err.substr(0, 4000));
   return result;
 }
 
