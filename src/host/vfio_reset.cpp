@@ -84,6 +84,7 @@ struct Work {
   std::vector<std::uint64_t> harmless;  ///< of the groups: bridges, and functions without a driver
   std::vector<std::uint64_t> info;      ///< room for vfio_pci_hot_reset_info
   std::vector<std::uint64_t> request;   ///< room for vfio_pci_hot_reset
+  int container = -1;
 
   explicit Work(std::size_t most_affected)
       : info((sizeof(vfio_pci_hot_reset_info) + most_affected * sizeof(vfio_pci_dependent_device)) / 8 + 1) {}
@@ -110,15 +111,15 @@ HelperReport open_group(Group& group, int container, std::uint64_t subject) {
 }
 
 HelperReport open_all(Work& work) {
-  const int container = ::open(kContainer, O_RDWR | O_CLOEXEC);
-  if (container < 0) return at(Step::open_container, errno);
-  if (::ioctl(container, VFIO_GET_API_VERSION) != VFIO_API_VERSION) return at(Step::check_container, 0);
+  work.container = ::open(kContainer, O_RDWR | O_CLOEXEC);
+  if (work.container < 0) return at(Step::open_container, errno);
+  if (::ioctl(work.container, VFIO_GET_API_VERSION) != VFIO_API_VERSION) return at(Step::check_container, 0);
   for (std::size_t i = 0; i < work.groups.size(); ++i) {
-    const HelperReport report = open_group(work.groups[i], container, i);
+    const HelperReport report = open_group(work.groups[i], work.container, i);
     if (report.step != static_cast<int>(Step::done)) return report;
   }
-  if (::ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0 &&
-      ::ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1_IOMMU) < 0) {
+  if (::ioctl(work.container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) < 0 &&
+      ::ioctl(work.container, VFIO_SET_IOMMU, VFIO_TYPE1_IOMMU) < 0) {
     return at(Step::set_iommu, errno);
   }
   for (std::size_t i = 0; i < work.functions.size(); ++i) {
@@ -167,12 +168,20 @@ HelperReport reset_with_neighbours(Work& work, std::size_t index) {
   return at(Step::done, 0);
 }
 
-/// Every descriptor closes with the process.
+/// At its last close the kernel resets a function by itself, and for a moment then its config space has no BARs: a helper
+/// that reports before it has closed lets us look at just that moment, and take the function for dead.
+void close_all(const Work& work) {
+  for (const Function& one : work.functions) ::close(one.fd);
+  for (const Group& group : work.groups) ::close(group.fd);
+  ::close(work.container);
+}
+
 HelperReport reset_all(Work& work) {
   HelperReport report = open_all(work);
   for (std::size_t i = 0; i < work.functions.size() && report.step == static_cast<int>(Step::done); ++i) {
     if (!work.functions[i].is_reset) report = reset_with_neighbours(work, i);
   }
+  close_all(work);
   return report;
 }
 

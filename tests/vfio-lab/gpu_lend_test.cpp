@@ -6,6 +6,31 @@
 
 using namespace vmgraft;
 
+namespace {
+
+/// The six base address registers, as the function holds them now.
+std::string bars_of(const std::string& address) {
+  std::ifstream config(pci_folder(address) / "config", std::ios::binary);
+  config.seekg(0x10);
+  std::string bars(24, '\0');
+  config.read(bars.data(), 24);
+  return bars;
+}
+
+}  // namespace
+
+TEST_CASE("a hot reset is over when it is told, where the kernel's own at the last close was under way") {
+  GpuLab lab;
+  const std::string before = bars_of(kFarGpu);
+  lab.vmgraft({"gpu", "lend", kFarGpu});  // alone on its bus: the kernel can reset it by itself
+  for (int i = 0; i < 30; ++i) {
+    LinuxHost().hot_reset({kFarGpu}, std::chrono::seconds(60));
+    REQUIRE(bars_of(kFarGpu) == before);
+  }
+  lab.vmgraft({"gpu", "return", kFarGpu});
+  CHECK(drivers() == host_drivers());
+}
+
 TEST_CASE("a GPU that a process has open is not lent, the process is named, and later it is lent and returned") {
   GpuLab lab;
   const auto card = [&] {
