@@ -168,8 +168,8 @@ HelperReport reset_with_neighbours(Work& work, std::size_t index) {
   return at(Step::done, 0);
 }
 
-/// At its last close the kernel resets a function by itself, and for a moment then its config space has no BARs: a helper
-/// that reports before it has closed lets us look at just that moment, and take the function for dead.
+/// At its last close the kernel resets a function once more, if it can alone, and puts its state back; until then the group is
+/// busy. Who is told before that finds it so.
 void close_all(const Work& work) {
   for (const Function& one : work.functions) ::close(one.fd);
   for (const Group& group : work.groups) ::close(group.fd);
