@@ -22,11 +22,11 @@ END
 [ -s /etc/machine-id ] || echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 rm -f /usr/bin/qemu-system-i386
 
-# What kills guests here: QEMU's emulation of SVM (7.2, and 10.0 reads the same) forgets to forget the vector of an interrupt
-# that KVM injects at VMRUN. When something stops the processor's loop before the guest's next exit or exception, as each
-# change of the memory map does (a BAR, a bus reset, an IOMMU domain), the interrupt is delivered once more: inside its
-# handler, with interrupts off, and the guest waits for its own lock for ever or panics. Without KVM's paravirtual end of
-# interrupt each handler exits early, so it happens less.
+# What kills guests here: QEMU's emulation of SVM (7.2) keeps the vector of an interrupt that KVM injects at VMRUN. When
+# something stops the processor's loop before the guest's next exit or exception, as each change of the memory map does (a
+# BAR, a bus reset, an IOMMU domain), the interrupt is delivered once more: inside its handler, with interrupts off, where the
+# guest waits for its own lock for ever or panics. Without KVM's paravirtual end of interrupt each handler exits early, so it
+# happens less.
 qemu=/usr/bin/qemu-system-x86_64
 mv "$qemu" "$qemu.real"
 printf '#!/bin/sh\nexec %s.real "$@" -global host-x86_64-cpu.kvm-pv-eoi=off\n' "$qemu" >"$qemu"
