@@ -22,6 +22,7 @@ std::string bars_of(const std::string& address) {
 TEST_CASE("a hot reset is over when it is told, where the kernel's own at the last close was under way") {
   GpuLab lab;
   const std::string before = bars_of(kFarGpu);
+  REQUIRE(before != std::string(24, '\0'));
   lab.vmgraft({"gpu", "lend", kFarGpu});  // alone on its bus: the kernel can reset it by itself
   for (int i = 0; i < 30; ++i) {
     LinuxHost().hot_reset({kFarGpu}, std::chrono::seconds(60));
