@@ -284,6 +284,7 @@ class Session {
       group_.erase(tid);
       leaving_.erase(tid);
       if (tid != main_) return;
+      if (held_ >= 0) go_on(held_);
       traced_.exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
       if (signalled_) traced_.after_signal = std::chrono::duration<double>(Clock::now() - *signalled_).count();
       return;
@@ -311,7 +312,7 @@ class Session {
     begin(call);
     const Fault::Kind kind = due(call);
     traced_.calls.back().is_done = true;
-    if (kind == Fault::Kind::kill_before || kind == Fault::Kind::kill_after) return kill_main();
+    if (kind == Fault::Kind::kill_before || kind == Fault::Kind::kill_after) return kill_main(tid);
     if (kind == Fault::Kind::power_off) return kill_all();
     if (kind == Fault::Kind::interrupt) interrupt();
     if (kind == Fault::Kind::act) fault_.act();
@@ -327,7 +328,7 @@ class Session {
     call.by_child = group_[tid] != main_;
     begin(call);
     switch (due(call)) {
-      case Fault::Kind::kill_before: return kill_main();
+      case Fault::Kind::kill_before: return kill_main(tid);
       case Fault::Kind::power_off:
         return kill_all();
       case Fault::Kind::fail:
@@ -355,7 +356,7 @@ class Session {
       traced_.calls[at->second].result = static_cast<std::int64_t>(regs.rax);
       traced_.calls[at->second].is_done = true;
       leaving_.erase(at);
-      if (kill_at_return_ == tid) return kill_main();
+      if (kill_at_return_ == tid) return kill_main(tid);
     }
     go_on(tid);
   }
@@ -381,8 +382,11 @@ class Session {
     return fault_.kind;
   }
 
-  /// What it runs is to end with it.
-  void kill_main() { ::kill(main_, SIGKILL); }
+  /// \param at  the thread that made the call. What the program runs is to end with it; a helper that is not goes on then.
+  void kill_main(pid_t at) {
+    ::kill(main_, SIGKILL);
+    held_ = at;
+  }
 
   void kill_all() {
     is_off_ = true;
@@ -476,6 +480,7 @@ class Session {
   std::map<pid_t, pid_t> group_;               ///< thread: its process
   std::map<pid_t, std::size_t> leaving_;       ///< thread: the call that it is in
   pid_t kill_at_return_ = -1;
+  pid_t held_ = -1;                            ///< thread that is stopped until the program is dead
   bool is_off_ = false;
   std::optional<Clock::time_point> signalled_;
   Traced traced_;

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <csignal>
+
+#include "faults/tracer.hpp"
 #include "vfio-lab/gpu_lab.hpp"
 
 using namespace vmgraft;
@@ -28,28 +31,57 @@ World look(GpuLab& lab) {
   return world;
 }
 
-/// Kill vmgraft at the first, second, ... call of \p syscall of its main thread until it comes through: every write
-/// that must be durable ends with fsync, and every change of a driver is waited for with wait4. Returns the number of
-/// kills.
-int sweep(GpuLab& lab, const std::string& syscall, const std::vector<std::string>& verb, const World& start,
-          const World& finish, const std::function<void()>& again) {
+/// What the next command makes of it.
+void expect_repaired(GpuLab& lab, const World& start, const World& finish, const std::function<void()>& back) {
+  lab.vmgraft({"list"});
+  const World now = look(lab);
+  CHECK(lab.journals().empty());
+  INFO("lent " << now.lent << ", holder '" << now.holder << "', drivers " << now.drivers.at(kGpu) << " and "
+               << now.drivers.at(kCompanion) << ", running " << now.running.size());
+  REQUIRE((now == start || now == finish));
+  if (now == finish) back();
+}
+
+/// Kill vmgraft before each thing that it does to a device itself, and where a file that must last has got its name. Returns the
+/// number of kills.
+int sweep(GpuLab& lab, const std::vector<std::string>& verb, const World& start, const World& finish,
+          const std::function<void()>& back) {
+  Tracer tracer({lab.store(), "/run/vmgraft", "/sys"});
+  const Traced whole = tracer.run(lab.command_line(verb), {});
+  INFO(verb[0] << " " << verb[1] << "\n" << whole.err);
+  REQUIRE(whole.exit_code == 0);
+  REQUIRE(look(lab) == finish);
+  back();
+  int kills = 0;
+  for (std::size_t at = 1; at <= whole.calls.size(); ++at) {
+    const Call& call = whole.calls[at - 1];
+    const bool has_name = call.name == "fsync" && std::filesystem::is_directory(call.path);
+    if (call.by_child || (!has_name && !call.path.starts_with("/sys/"))) continue;
+    const Traced traced = tracer.run(lab.command_line(verb), {Fault::Kind::kill_before, at});
+    INFO("killed before call " << at << ", " << call.name << " " << call.path << ": " << traced.exit_code << "\n"
+                               << traced.out << traced.err);
+    REQUIRE(traced.hit);
+    REQUIRE(traced.exit_code == 128 + SIGKILL);
+    ++kills;
+    expect_repaired(lab, start, finish, back);
+  }
+  return kills;
+}
+
+/// Kill vmgraft while it waits for a helper process, the first, the second, ...: the next command meets that one at work.
+int sweep_waits(GpuLab& lab, const std::vector<std::string>& verb, const World& start, const World& finish,
+                const std::function<void()>& back) {
   for (int when = 1;; ++when) {
     REQUIRE(when < 200);
+    // The tracer above would wait for the helper.
     const CommandResult result =
-        lab.try_vmgraft(verb, {"strace", "-qq", "-o", "/dev/null", "-e", "trace=" + syscall, "-e",
-                               "inject=" + syscall + ":signal=KILL:when=" + std::to_string(when)});
-    INFO(verb[0] << " " << verb[1] << ", killed at " << syscall << " number " << when << ": " << result.exit_code
-                 << "\n"
+        lab.try_vmgraft(verb, {"strace", "-qq", "-o", "/dev/null", "-e", "trace=wait4", "-e",
+                               "inject=wait4:signal=KILL:when=" + std::to_string(when)});
+    INFO(verb[0] << " " << verb[1] << ", killed at wait " << when << ": " << result.exit_code << "\n"
                  << result.out << result.err);
     if (result.exit_code == 0) return when - 1;
-    REQUIRE(result.exit_code == 137);
-    lab.vmgraft({"list"});
-    const World now = look(lab);
-    CHECK(lab.journals().empty());
-    INFO("lent " << now.lent << ", holder '" << now.holder << "', drivers " << now.drivers.at(kGpu) << " and "
-                 << now.drivers.at(kCompanion) << ", running " << now.running.size());
-    REQUIRE((now == start || now == finish));
-    if (now == finish) again();
+    REQUIRE(result.exit_code == 128 + SIGKILL);
+    expect_repaired(lab, start, finish, back);
   }
 }
 
@@ -63,11 +95,10 @@ TEST_CASE("kill -9 of vmgraft at every step of lending and returning is repaired
   REQUIRE(lent.lent);
   const auto lend = [&] { lab.vmgraft({"gpu", "lend", kGpu}); };
   const auto give_back = [&] { lab.vmgraft({"gpu", "return", kGpu}); };
-  int kills = 0;
-  for (const char* syscall : {"fsync", "wait4"}) {
-    kills += sweep(lab, syscall, {"gpu", "return", kGpu}, lent, host, lend);
-    kills += sweep(lab, syscall, {"gpu", "lend", kGpu}, host, lent, give_back);
-  }
+  int kills = sweep(lab, {"gpu", "return", kGpu}, lent, host, lend);
+  kills += sweep_waits(lab, {"gpu", "return", kGpu}, lent, host, lend);
+  kills += sweep(lab, {"gpu", "lend", kGpu}, host, lent, give_back);
+  kills += sweep_waits(lab, {"gpu", "lend", kGpu}, host, lent, give_back);
   give_back();
   CHECK(look(lab) == host);
   CHECK(kills > 20);
@@ -85,11 +116,10 @@ TEST_CASE("kill -9 of vmgraft at every step of a start and a stop with a GPU is 
   REQUIRE(on.holder == vm);
   const auto start = [&] { lab.vmgraft({"start", vm}); };
   const auto stop = [&] { lab.vmgraft({"stop", vm, "--timeout", "0s"}); };
-  int kills = 0;
-  kills += sweep(lab, "fsync", {"stop", vm, "--timeout", "0s"}, on, off, start);
-  kills += sweep(lab, "fsync", {"start", vm}, off, on, stop);
+  int kills = sweep(lab, {"stop", vm, "--timeout", "0s"}, on, off, start);
   stop();
+  kills += sweep(lab, {"start", vm}, off, on, stop);
   CHECK(look(lab) == off);
-  CHECK(kills > 4);
+  CHECK(kills > 6);
   std::cout << "killed " << kills << " times while starting and stopping\n";
 }

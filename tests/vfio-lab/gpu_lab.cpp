@@ -102,13 +102,17 @@ std::set<std::string> GpuLab::hostdevs(const std::string& vm, bool inactive) {
   return found;
 }
 
-CommandResult GpuLab::try_vmgraft(std::vector<std::string> arguments, std::vector<std::string> before) {
+std::vector<std::string> GpuLab::command_line(const std::vector<std::string>& arguments) {
+  std::vector<std::string> words{program("vmgraft"), "--connect", uri(), "--store", store()};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  return words;
+}
+
+CommandResult GpuLab::try_vmgraft(const std::vector<std::string>& arguments, std::vector<std::string> before) {
   Command command;
   command.argv = std::move(before);
-  for (const std::string& word :
-       {program("vmgraft"), std::string("--connect"), uri(), std::string("--store"), store().string()})
-    command.argv.push_back(word);
-  command.argv.insert(command.argv.end(), arguments.begin(), arguments.end());
+  const std::vector<std::string> words = command_line(arguments);
+  command.argv.insert(command.argv.end(), words.begin(), words.end());
   command.deadline = std::chrono::minutes(5);
   return LinuxHost().run(command);
 }

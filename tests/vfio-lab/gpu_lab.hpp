@@ -51,8 +51,10 @@ class GpuLab : public Lab {
   [[nodiscard]] std::vector<std::string> gpus_of(const std::string& vm);
   /// Addresses that libvirt says the VM has, "0000:41:00.0"; \p inactive: of its definition.
   [[nodiscard]] std::set<std::string> hostdevs(const std::string& vm, bool inactive = false);
+  /// The program with its store and libvirt, and then \p arguments.
+  [[nodiscard]] std::vector<std::string> command_line(const std::vector<std::string>& arguments);
   /// The same program, not waited for nicely: its exit code, nothing required. May be called by several threads.
-  CommandResult try_vmgraft(std::vector<std::string> arguments, std::vector<std::string> before = {});
+  CommandResult try_vmgraft(const std::vector<std::string>& arguments, std::vector<std::string> before = {});
   /// kill -9 of the VM's QEMU, and libvirt has seen it.
   void kill_qemu(const std::string& vm);
   /// Records of the ledger by address, as JSON.

@@ -106,7 +106,8 @@ boot() {
   rm -f "$share/exit"
   : >"$share/output"
   code=0
-  timeout "$limit" qemu-system-x86_64 "${machine[@]}" </dev/null 2>"$share/qemu.log" || code=$?
+  # In the foreground: a group of its own would outlive whoever ends this one.
+  timeout --foreground "$limit" qemu-system-x86_64 "${machine[@]}" </dev/null 2>"$share/qemu.log" || code=$?
   cat "$share/output"
 }
 boot
