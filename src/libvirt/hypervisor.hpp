@@ -86,8 +86,8 @@ class Hypervisor {
   [[nodiscard]] virtual std::string domain_xml(const std::string& uuid, bool inactive) = 0;
   /// Wait until what was asked of the running domain before is done: libvirt goes on with it when who asked has died. Not
   /// running, or not there, is fine. Source: virDomainGetJobInfo.
-  /// \throws Error conflict: it is not done after minutes.
-  virtual void settle(const std::string& uuid) = 0;
+  /// \throws Error conflict: it is not done after minutes; interrupted.
+  virtual void settle(const std::string& uuid, const std::atomic<bool>* interrupted) = 0;
   /// Define or redefine. Trap: libvirt 9.0 does it in the middle of a snapshot of that domain as well, and the snapshot then
   /// writes to freed memory: settle() first. Source: virDomainDefineXMLFlags, with VALIDATE where the schema is to be asked.
   virtual void define(const std::string& xml, Schema schema) = 0;

@@ -48,7 +48,7 @@ bool answers_ping(virDomain* handle) {
 
 }  // namespace
 
-void LibvirtHypervisor::settle(const std::string& uuid) {
+void LibvirtHypervisor::settle(const std::string& uuid, const std::atomic<bool>* interrupted) {
   const DomainHandle handle(virDomainLookupByUUIDString(connection_.get(), uuid.c_str()));
   if (!handle) return;
   constexpr std::chrono::minutes kLongest{2};  // libvirt itself gives up a call after 30 s of waiting for another one
@@ -65,6 +65,8 @@ void LibvirtHypervisor::settle(const std::string& uuid) {
     if (std::chrono::steady_clock::now() > end)
       throw Error(Errc::conflict, fmt::format("libvirt is still at work on {}, for somebody who may be dead", called(handle.get())),
                   fmt::format("see virsh domjobinfo {0}, and virsh domjobabort {0}", virDomainGetName(handle.get())));
+    if (interrupted != nullptr && interrupted->load())
+      throw Error(Errc::interrupted, fmt::format("interrupted while libvirt is still at work on {}", called(handle.get())));
     std::this_thread::sleep_for(kLook);
   }
 }

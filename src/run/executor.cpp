@@ -205,6 +205,9 @@ std::string Executor::recover(const JournalEntry& entry) {
     return fmt::format("forgot {}: it was over, or the host has booted since", who);
   }
   require_own_domains(world_, entry);
+  // libvirt goes on with what the dead process had asked of it: a snapshot of memory takes long, and what is to be done about
+  // it is known when the disks have been switched, or not.
+  for (const std::string& uuid : domains_of(entry.plan, world_.tpm_folder)) world_.hypervisor().settle(uuid, world_.interrupted);
   if (is_past_return(entry)) {
     std::size_t from = 0;
     // What stands before the point of no return was done by the dead process.

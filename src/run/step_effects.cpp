@@ -227,7 +227,7 @@ void apply_step(World& world, const PullLayer& step) {
 namespace {
 
 void define(World& world, const std::string& uuid, const std::string& xml, Schema schema) {
-  world.hypervisor().settle(uuid);
+  world.hypervisor().settle(uuid, nullptr);
   world.hypervisor().define(xml, schema);
 }
 
@@ -303,6 +303,11 @@ void apply_step(World& world, const SwitchDisks& step) {
 }
 
 void undo_step(World& world, const SwitchDisks& step) {
+  // A request that had not begun when recovery looked.
+  world.hypervisor().settle(step.uuid, nullptr);
+  if (has_switched(world, step))
+    throw Error(Errc::conflict, fmt::format("libvirt has switched the disks of VM '{}' after all, for a process that died", step.name),
+                "the next command finishes it");
   for (const CopyPath& sidecar : step.sidecars) undo_step(world, sidecar);
   if (!step.memory.empty()) world.host.remove(step.memory);
   thaw_if_running(world, step);

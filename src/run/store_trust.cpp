@@ -163,17 +163,17 @@ void require_lock(const std::string& name) {
 // --- against libvirt and the ledger
 
 /// Domains that a step acts on.
-std::vector<std::string> domains_of(const Step& step, const fs::path& tpm_folder) {
-  std::vector<std::string> uuids;
+std::set<std::string> domains_of(const Step& step, const fs::path& tpm_folder) {
+  std::set<std::string> uuids;
   const auto add_tpm = [&](const std::string& path) {
     if (const fs::path home(path); !tpm_folder.empty() && home.parent_path() == tpm_folder)
-      uuids.push_back(home.filename());
+      uuids.insert(home.filename());
   };
   const auto add_copy = [&](const CopyPath& copy) { add_tpm(copy.from), add_tpm(copy.to); };
   std::visit(
       [&](const auto& each) {
         using Kind = std::decay_t<decltype(each)>;
-        if constexpr (requires { each.name, each.uuid; }) uuids.push_back(each.uuid);
+        if constexpr (requires { each.name, each.uuid; }) uuids.insert(each.uuid);
         if constexpr (std::is_same_v<Kind, CopyPath>) add_copy(each);
         if constexpr (std::is_same_v<Kind, ReplacePath>) add_tpm(each.from), add_tpm(each.to), add_tpm(each.undo_from);
         if constexpr (std::is_same_v<Kind, SwitchDisks>)
@@ -252,17 +252,21 @@ void require_own_journal(const JournalEntry& entry, const std::string& name, con
   }
 }
 
+std::set<std::string> domains_of(const Plan& plan, const fs::path& tpm_folder) {
+  std::set<std::string> uuids;
+  for (const Step& step : plan.steps) uuids.merge(domains_of(step, tpm_folder));
+  return uuids;
+}
+
 void require_own_domains(World& world, const JournalEntry& entry) {
-  std::set<std::string> seen;
   // What is never defined need not be looked at: a template may give a new VM what it likes, and a creation is only
   // undone.
   const bool may_go_on =
       entry.committed || std::any_of(entry.plan.steps.begin(), entry.plan.steps.end(),
                                      [](const Step& step) { return std::holds_alternative<SwitchDisks>(step); });
   try {
+    for (const std::string& uuid : domains_of(entry.plan, world.tpm_folder)) require_own_domain(world, uuid);
     for (const Step& step : entry.plan.steps) {
-      for (const std::string& uuid : domains_of(step, world.tpm_folder))
-        if (seen.insert(uuid).second) require_own_domain(world, uuid);
       if (const auto* define = std::get_if<DefineDomain>(&step)) {
         if (may_go_on) require_own_definition(world, *define, define->xml);
         if (!entry.committed) require_own_definition(world, *define, define->previous);

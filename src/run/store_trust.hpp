@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <set>
 #include <string>
 
 #include "run/executor.hpp"
@@ -21,6 +22,9 @@ void require_own_journal(const JournalEntry& entry, const std::string& name, con
 /// The same of a plan just made: what it removes, writes and replaces lies in the store. What it copies from may be
 /// elsewhere, when libvirt said so.
 void require_own_targets(const Plan& plan, const Store& store, const std::filesystem::path& tpm_folder);
+
+/// UUIDs of the domains that the plan acts on.
+[[nodiscard]] std::set<std::string> domains_of(const Plan& plan, const std::filesystem::path& tpm_folder);
 
 /// The domains that the journal names are of this store, or are not there; what it would define is, too, and gives a VM
 /// nothing of the host that it does not have; a device of the host is one that is leased to the VM.

@@ -129,6 +129,9 @@ Kind killed() {
 Kind killed_after() {
   return at_calls("kill after", Fault::Kind::kill_after, 0, 20);
 }
+Kind killed_asking() {
+  return {"kill, asked", 9, [](FaultSweep& sweep, std::size_t step, std::size_t offset) { return sweep.sweep_requests(step, offset); }};
+}
 Kind interrupted() {
   return at_calls("SIGINT", Fault::Kind::interrupt, 0, 21);
 }
@@ -167,7 +170,7 @@ pid_t libvirtd() {
 TEST_CASE(
     "a verb ends all or nothing: killed, interrupted, without power, and where all is asked for with a failing disk",
     "[each]") {
-  std::vector<Kind> kinds{killed(), interrupted(), without_names(), without_content()};
+  std::vector<Kind> kinds{killed(), killed_asking(), interrupted(), without_names(), without_content()};
   if (is_whole())
     kinds.insert(kinds.end(),
                  {killed_after(), full_once(), failing_once(), read_only_once(), full_from(), read_only_from()});
@@ -186,6 +189,11 @@ TEST_CASE("killed before any call that changes something, a verb is finished or 
 
 TEST_CASE("killed after any call that changes something, a verb is finished or undone by the next command", "[kill-after]") {
   sweep_all(killed_after());
+}
+
+// A snapshot of memory was undone under libvirt's hands: the VM ran on layers that were deleted.
+TEST_CASE("killed when it has asked libvirt for something, a verb is finished or undone by the next command", "[kill-asked]") {
+  sweep_all(killed_asking());
 }
 
 TEST_CASE("a verb to which the disk is full at one call changes nothing or is finished", "[errno]") {

@@ -76,7 +76,22 @@ FaultSweep::FaultSweep(FaultWorld& world, const FaultScenario& scenario)
 }
 
 SweepResult FaultSweep::sweep(Fault::Kind kind, int error, std::size_t step, std::size_t offset) {
-  return sweep(Fault{kind, 0, error}, step, offset, {});
+  return sweep(Fault{kind, 0, error}, every(step, offset), {});
+}
+
+SweepResult FaultSweep::sweep_requests(std::size_t step, std::size_t offset) {
+  std::vector<std::size_t> points;
+  for (std::size_t at = 1; at <= points_; ++at)
+    if (calls_[at - 1].path == "socket") points.push_back(at);
+  std::vector<std::size_t> chosen;
+  for (std::size_t i = offset % step; i < points.size(); i += step) chosen.push_back(points[i]);
+  return sweep(Fault{Fault::Kind::kill_after}, chosen, {});
+}
+
+std::vector<std::size_t> FaultSweep::every(std::size_t step, std::size_t offset, bool with_end) const {
+  std::vector<std::size_t> points;
+  for (std::size_t at = 1 + offset % step; at <= points_ + (with_end ? 1 : 0); at += step) points.push_back(at);
+  return points;
 }
 
 SweepResult FaultSweep::sweep(const Death& death, std::size_t step, std::size_t offset) {
@@ -88,7 +103,7 @@ SweepResult FaultSweep::sweep(const Death& death, std::size_t step, std::size_t 
     if (world_.run(scenario_.verb(world_)).exit_code == 0) finish_of_off_ = world_.state();
     is_at_start_ = false;
   }
-  SweepResult result = sweep(Fault{Fault::Kind::act, 0, 0, death.die}, step, offset, [&](const Traced&) {
+  SweepResult result = sweep(Fault{Fault::Kind::act, 0, 0, death.die}, every(step, offset), [&](const Traced&) {
     if (death.come_back) death.come_back();
   });
   death_ = nullptr;
@@ -100,7 +115,7 @@ SweepResult FaultSweep::sweep(DiskModel::Loss loss, std::size_t step, std::size_
   outage.takes_vms_along = true;
   outage.is_told = true;
   death_ = &outage;
-  SweepResult result = sweep(Fault{Fault::Kind::power_off}, step, offset, [&](const Traced& traced) {
+  SweepResult result = sweep(Fault{Fault::Kind::power_off}, every(step, offset, true), [&](const Traced& traced) {
     DiskModel disk(world_.kept(), world_.store());
     for (const Call& call : traced.calls) disk.see(call);
     world_.power_off();
@@ -110,11 +125,11 @@ SweepResult FaultSweep::sweep(DiskModel::Loss loss, std::size_t step, std::size_
   return result;
 }
 
-SweepResult FaultSweep::sweep(Fault fault, std::size_t step, std::size_t offset, const Aftermath& aftermath) {
+SweepResult FaultSweep::sweep(Fault fault, const std::vector<std::size_t>& points, const Aftermath& aftermath) {
   SweepResult result;
   result.points = points_;
   const bool is_outage = fault.kind == Fault::Kind::power_off;
-  for (std::size_t at = 1 + offset % step; at <= points_ + (is_outage ? 1 : 0); at += step) {
+  for (const std::size_t at : points) {
     if (!is_at_start_) world_.restore();
     is_at_start_ = false;
     fault.at = at;

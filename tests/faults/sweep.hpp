@@ -37,6 +37,8 @@ class FaultSweep {
   [[nodiscard]] const std::vector<Call>& calls() const { return calls_; }
   /// \param kind, error  as in Fault. \param step, offset  every step-th point, from offset on.
   SweepResult sweep(Fault::Kind kind, int error, std::size_t step, std::size_t offset);
+  /// It is killed when it has asked libvirt for something, which libvirt then does for nobody: every step-th request.
+  SweepResult sweep_requests(std::size_t step, std::size_t offset);
   SweepResult sweep(const Death& death, std::size_t step, std::size_t offset);
   /// Power goes at each point, and when the verb has ended: what was not synced is lost, no VM runs any more.
   SweepResult sweep(DiskModel::Loss loss, std::size_t step, std::size_t offset);
@@ -44,7 +46,9 @@ class FaultSweep {
  private:
   /// What comes between the fault and the next command.
   using Aftermath = std::function<void(const Traced&)>;
-  SweepResult sweep(Fault fault, std::size_t step, std::size_t offset, const Aftermath& aftermath);
+  SweepResult sweep(Fault fault, const std::vector<std::size_t>& points, const Aftermath& aftermath);
+  /// Every step-th point.
+  [[nodiscard]] std::vector<std::size_t> every(std::size_t step, std::size_t offset, bool with_end = false) const;
   /// Whether a state is that, as far as the fault lets it be.
   [[nodiscard]] bool is(const std::string& state, const std::string& wanted) const;
   std::string judge(const Fault& fault, const Traced& traced, std::size_t turn, SweepResult& result);

@@ -13,6 +13,43 @@
 
 using namespace vmgraft;
 
+namespace {
+
+/// A file system of a few megabytes, until the end of the scope.
+class SmallDisk {
+ public:
+  SmallDisk(std::filesystem::path folder, const char* options) : folder_(std::move(folder)) {
+    if (geteuid() != 0) {
+      why_not_ = "only root can mount a small file system";
+      return;
+    }
+    std::filesystem::create_directories(folder_);
+    if (mount("none", folder_.c_str(), "tmpfs", 0, options) != 0) why_not_ = "tmpfs cannot be mounted here";
+  }
+  SmallDisk(const SmallDisk&) = delete;
+  SmallDisk& operator=(const SmallDisk&) = delete;
+  ~SmallDisk() {
+    if (why_not_.empty()) CHECK(umount(folder_.c_str()) == 0);
+  }
+
+  /// Empty: it is there.
+  [[nodiscard]] const std::string& why_not() const { return why_not_; }
+  [[nodiscard]] const std::filesystem::path& path() const { return folder_; }
+
+ private:
+  std::filesystem::path folder_;
+  std::string why_not_;
+};
+
+void expect_full(const nlohmann::json& error) {
+  INFO(error.dump());
+  const std::string message = error.at("message");
+  CHECK((message.find("full") != std::string::npos || message.find("no space left") != std::string::npos));
+  CHECK(error.at("hint").is_string());
+}
+
+}  // namespace
+
 TEST_CASE("refusals change nothing and say what to do", "[session]") {
   Lab lab;
   const std::string vm = lab.name("refuse");
@@ -136,23 +173,47 @@ TEST_CASE("images: what is not one is refused, one in use loses its name but not
 
 TEST_CASE("a disk full in the middle of a build or an import says so and leaves nothing") {
   Lab lab;
-  if (geteuid() != 0) VMGRAFT_SKIP("only root can mount a small file system");
-  const std::filesystem::path small = lab.store() / "tmp/small";
-  std::filesystem::create_directories(small);
-  if (mount("none", small.c_str(), "tmpfs", 0, "size=8m") != 0) VMGRAFT_SKIP("tmpfs cannot be mounted here");
+  const SmallDisk disk(lab.store() / "tmp/small", "size=8m");
+  if (!disk.why_not().empty()) VMGRAFT_SKIP(disk.why_not());
   const nlohmann::json micro = lab.json({"image", "list"}).at("images").at(0);
   const std::string file = lab.store() / "layers" / (micro.at("layer").get<std::string>() + ".qcow2");
   Lab full;
-  full.use_store(small / "store");
+  full.use_store(disk.path() / "store");
   for (const std::vector<std::string>& verb : {std::vector<std::string>{"image", "build", "micro"}, {"image", "import", file, "small"}}) {
-    const nlohmann::json error = full.error(verb, 1);
-    INFO(error.dump());
-    const std::string message = error.at("message");
-    CHECK((message.find("full") != std::string::npos || message.find("no space left") != std::string::npos));
-    CHECK(error.at("hint").is_string());
-    for (const char* folder : {"layers", "images", "journal"}) CHECK(std::filesystem::is_empty(small / "store" / folder));
+    expect_full(full.error(verb, 1));
+    for (const char* folder : {"layers", "images", "journal"}) CHECK(std::filesystem::is_empty(full.store() / folder));
   }
-  REQUIRE(umount(small.c_str()) == 0);
+}
+
+TEST_CASE("on a full disk a VM can be deleted, by what is kept in reserve for that") {
+  Lab lab;
+  const SmallDisk disk(lab.store() / "tmp/small", "size=160m");
+  if (!disk.why_not().empty()) VMGRAFT_SKIP(disk.why_not());
+  const std::filesystem::path blank = disk.path() / "blank.json";
+  std::ofstream(blank) << R"({ "version": 1, "name": "blank", "extends": "base", "description": "A disk and nothing to boot",
+    "vm": { "memory": "64MiB", "disks": [{"name": "data", "size": "1MiB"}] }, "lifecycle": { "ready": "none" } })";
+  Lab full;
+  full.use_store(disk.path() / "store");
+  const std::string vm = full.name("crammed");
+  const std::string late = full.name("late");
+  full.vmgraft({"create", blank, vm, "--no-start"});
+  CHECK(std::filesystem::exists(full.store() / "reserve"));
+  const std::filesystem::path filler = disk.path() / "filler";
+  for (const std::size_t piece : {1U << 20U, 1U << 12U})
+    for (std::ofstream out(filler, std::ios::binary | std::ios::app); out << std::string(piece, 'x') << std::flush;) continue;
+  REQUIRE(std::filesystem::space(disk.path()).available == 0);
+  const std::vector<std::string> before = full.inventory();
+  expect_full(full.error({"create", blank, late, "--no-start"}, 1));
+  CHECK(full.inventory() == before);
+  CHECK(full.run({"virsh", "-c", full.uri(), "dominfo", late}).exit_code != 0);
+
+  full.vmgraft({"delete", "--yes", vm});
+  CHECK(full.run({"virsh", "-c", full.uri(), "dominfo", vm}).exit_code != 0);
+  for (const char* folder : {"vms", "layers", "journal"}) CHECK(std::filesystem::is_empty(full.store() / folder));
+  CHECK_FALSE(std::filesystem::exists(full.store() / "reserve"));  // there is no plenty
+  std::filesystem::remove(filler);
+  full.vmgraft({"create", blank, vm, "--no-start"});
+  CHECK(std::filesystem::exists(full.store() / "reserve"));
 }
 
 TEST_CASE("libvirt that is not there is said with the way to start it") {
@@ -181,6 +242,40 @@ TEST_CASE("create, show and list agree with virsh about what exists", "[session]
   CHECK(names.find(vm + "-2\n") != std::string::npos);
 }
 
+namespace {
+
+/// The QEMU of a VM, which answers nothing until it goes on.
+class HeldQemu {
+ public:
+  HeldQemu(Lab& lab, const std::string& vm) : pid_(static_cast<pid_t>(std::stoi(lab.read("/run/libvirt/qemu/" + vm + ".pid")))) {
+    REQUIRE(::kill(pid_, SIGSTOP) == 0);
+  }
+  HeldQemu(const HeldQemu&) = delete;
+  HeldQemu& operator=(const HeldQemu&) = delete;
+  ~HeldQemu() { go_on(); }
+  void go_on() const { ::kill(pid_, SIGCONT); }
+
+ private:
+  pid_t pid_;
+};
+
+/// Start a program and kill it when libvirt is at work on the VM for it.
+void kill_when_at_work(Lab& lab, const std::string& vm, const std::vector<std::string>& argv) {
+  std::vector<char*> words;
+  for (const std::string& word : argv) words.push_back(const_cast<char*>(word.c_str()));  // exec takes them so
+  words.push_back(nullptr);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::execvp(words.front(), words.data());
+    ::_exit(127);
+  }
+  while (lab.virsh({"domcontrol", vm}).find("ok") != std::string::npos) REQUIRE(::waitpid(child, nullptr, WNOHANG) == 0);
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+}
+
+}  // namespace
+
 TEST_CASE("what libvirt still does for one who was killed is waited for, before a definition is replaced") {
   // libvirtd 9.0 died of it: a snapshot wrote to the definition that had been replaced under it.
   Lab lab;
@@ -188,21 +283,36 @@ TEST_CASE("what libvirt still does for one who was killed is waited for, before 
   lab.vmgraft({"create", "micro", vm, "--wait", "none"});
   std::string uuid = lab.virsh({"domuuid", vm});
   uuid.erase(uuid.find_last_not_of("\n") + 1);
-  const pid_t qemu = static_cast<pid_t>(std::stoi(lab.read("/run/libvirt/qemu/" + vm + ".pid")));
-  REQUIRE(::kill(qemu, SIGSTOP) == 0);
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::execlp("virsh", "virsh", "-q", "-c", lab.uri().c_str(), "snapshot-create-as", vm.c_str(), "s", "--disk-only", "--no-metadata",
-             static_cast<char*>(nullptr));
-    ::_exit(127);
-  }
-  while (lab.virsh({"domcontrol", vm}).find("ok") != std::string::npos) REQUIRE(::waitpid(child, nullptr, WNOHANG) == 0);
-  ::kill(child, SIGKILL);
-  ::waitpid(child, nullptr, 0);
+  const HeldQemu qemu(lab, vm);
+  kill_when_at_work(lab, vm, {"virsh", "-q", "-c", lab.uri(), "snapshot-create-as", vm, "s", "--disk-only", "--no-metadata"});
   const std::unique_ptr<Hypervisor> hypervisor = connect_libvirt(lab.uri());
-  auto settled = std::async(std::launch::async, [&] { hypervisor->settle(uuid); });
+  auto settled = std::async(std::launch::async, [&] { hypervisor->settle(uuid, nullptr); });
   CHECK(settled.wait_for(std::chrono::milliseconds(500)) == std::future_status::timeout);
-  REQUIRE(::kill(qemu, SIGCONT) == 0);
+  qemu.go_on();
   settled.get();
   CHECK(lab.virsh({"domblklist", vm}).find(".s") != std::string::npos);  // it was done for the dead one
+}
+
+// It was undone at once, its layers were deleted, and then libvirt put the VM on them.
+TEST_CASE("a snapshot that libvirt makes for a vmgraft that was killed is finished when libvirt has made it") {
+  Lab lab;
+  const std::string vm = lab.name("asked");
+  lab.vmgraft({"create", "micro", vm, "--wait", "none"});
+  const HeldQemu qemu(lab, vm);
+  const std::vector<std::string> vmgraft{lab.program("vmgraft"), "--connect", lab.uri(), "--store", lab.store()};
+  const auto with = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), vmgraft.begin(), vmgraft.end());
+    return words;
+  };
+  kill_when_at_work(lab, vm, with({"snapshot", "create", vm, "s1", "--memory"}));
+  auto next = std::async(std::launch::async, [&] { return lab.run(with({"list"})); });
+  CHECK(next.wait_for(std::chrono::seconds(2)) == std::future_status::timeout);
+  qemu.go_on();
+  const CommandResult ended = next.get();
+  INFO(ended.err);
+  CHECK(ended.exit_code == 0);
+  CHECK(ended.err.find("finished 'snapshot " + vm) != std::string::npos);
+  CHECK(lab.json({"snapshot", "list", vm}).at("snapshots").size() == 1);
+  CHECK(lab.virsh({"domblklist", vm}).find(lab.chain(vm).front()) != std::string::npos);
+  lab.vmgraft({"check", "--quick"});
 }

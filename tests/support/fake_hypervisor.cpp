@@ -147,6 +147,11 @@ void FakeHypervisor::save(const std::string& uuid, const Domain& domain) {
   host_.write_file(path_of(uuid), file_text(domain.running, domain.frozen, domain.xml, domain.live), 0600);
 }
 
+void FakeHypervisor::settle(const std::string&, const std::atomic<bool>*) {
+  if (waits_left_ == 0 || --waits_left_ != 0) return;
+  at_work_();
+}
+
 void FakeHypervisor::set_running(const std::string& uuid, bool running) {
   const Domain domain = must_find(uuid);
   host_.add_file(path_of(uuid), text_of(running, false, domain.xml), 0600);

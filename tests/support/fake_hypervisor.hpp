@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -26,6 +27,11 @@ class FakeHypervisor final : public Hypervisor {
     lets_go_ = lets_go;
     otherwise_ = otherwise;
   }
+  /// No effect: libvirt is still at that, for a process that died, and has done it when it is waited for the \p nth time.
+  void leave_at_work(std::function<void()> work, unsigned nth = 1) {
+    at_work_ = std::move(work);
+    waits_left_ = nth;
+  }
   /// No effect: as if the guest had been started and written to its disks.
   void set_running(const std::string& uuid, bool running);
   /// No effect: it runs by another XML than its definition.
@@ -39,7 +45,7 @@ class FakeHypervisor final : public Hypervisor {
   std::optional<DomainState> find_by_name(const std::string& name) override;
   std::optional<DomainState> find_by_uuid(const std::string& uuid) override;
   std::string domain_xml(const std::string& uuid, bool inactive) override;
-  void settle(const std::string&) override {}
+  void settle(const std::string& uuid, const std::atomic<bool>* interrupted) override;
   void define(const std::string& xml, Schema schema) override;
   void undefine(const std::string& uuid, bool keep_tpm) override;
   void start(const std::string& uuid) override;
@@ -89,6 +95,8 @@ class FakeHypervisor final : public Hypervisor {
   FakeHost& host_;
   bool agent_ = true;
   bool refuse_freeze_ = false;
+  std::function<void()> at_work_;
+  unsigned waits_left_ = 0;
   bool lets_go_ = true;
   DetachOutcome otherwise_ = DetachOutcome::timed_out;
 };

@@ -31,6 +31,7 @@ set(unit_files
   unit/image_pull_test.cpp
   unit/layer_file_test.cpp
   unit/layers_test.cpp
+  unit/libvirt_at_work_test.cpp
   unit/libvirt_cause_test.cpp
   unit/libvirt_connection_test.cpp
   unit/linux_host_test.cpp

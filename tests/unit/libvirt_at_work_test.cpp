@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// libvirt goes on with what it was asked for by a process that is dead.
+#include <algorithm>
+
+#include "domain/domain_xml.hpp"
+#include "run/journal.hpp"
+#include "support/catch.hpp"
+#include "support/plan_world.hpp"
+
+using namespace vmgraft;
+
+namespace {
+
+/// A snapshot of the running VM "a", whose process died when it had asked libvirt to switch the disks, and before libvirt did.
+class Asked {
+ public:
+  Asked() {
+    world_.add_vm("a");
+    uuid_ = world_.uuid("a");
+    world_.hypervisor.set_running(uuid_, true);
+    world_.host.reset();
+    const Plan plan = world_.plan_snap("a", "s1");
+    for (const Step& step : plan.steps)
+      if (const auto* found = std::get_if<SwitchDisks>(&step)) step_ = *found;
+    REQUIRE(step_.uuid == uuid_);
+    PlanWorld whole(world_);
+    whole.run(plan);
+    const std::vector<std::string>& calls = whole.host.calls();
+    const auto asked = std::find_if(calls.begin(), calls.end(),
+                                    [](const std::string& call) { return call.find(" /libvirt/") != std::string::npos; });
+    world_.host.die_at(static_cast<std::size_t>(asked - calls.begin()) + 1, FakeHost::When::before);
+    try {
+      world_.run(plan);
+      FAIL("it did not die");
+    } catch (const Death&) {
+      world_.host.revive();
+    }
+  }
+
+  /// libvirt has done it when it is waited for the \p nth time.
+  void done_at(unsigned nth) {
+    world_.hypervisor.leave_at_work(
+        [this] {
+          std::vector<OverlayTarget> overlays;
+          for (const SwitchDisk& disk : step_.disks)
+            overlays.push_back({disk.target, world_.store.layer_file(disk.layer), false});
+          world_.hypervisor.switch_to_overlays(uuid_, overlays, {});
+        },
+        nth);
+  }
+
+  std::string recover() {
+    const std::string file = world_.host.list_folder(world_.store.journal_folder()).at(0);
+    const std::string path = world_.store.journal_folder() / file;
+    return Executor(world_.world()).recover(journal_from_json(*world_.host.read_file(path), path));
+  }
+
+  /// Each disk that the VM runs on is there, and is a head of its manifest.
+  void expect_whole() {
+    const Manifest manifest = world_.store.manifest("a");
+    CHECK(manifest.snapshots.size() == 1);
+    std::vector<std::string> heads;
+    for (const auto& head : manifest.heads) heads.push_back(world_.store.layer_file(head.layer));
+    for (const DomainFacts::Disk& disk : read_domain(world_.hypervisor.domain_xml(uuid_, false)).disks) {
+      if (std::find(heads.begin(), heads.end(), disk.path) == heads.end()) FAIL(disk.path << " is no head");
+      CHECK(world_.host.exists(disk.path));
+    }
+    CHECK(world_.host.list_folder(world_.store.journal_folder()).empty());
+  }
+
+ private:
+  PlanWorld world_;
+  std::string uuid_;
+  SwitchDisks step_;
+};
+
+}  // namespace
+
+// The snapshot was undone, its layers deleted, and then the VM ran on them: what it wrote from then on was lost when it stopped.
+TEST_CASE("a snapshot that libvirt still makes for a dead process is waited for, and finished") {
+  Asked asked;
+  asked.done_at(1);
+  CHECK(asked.recover().starts_with("finished 'snapshot"));
+  asked.expect_whole();
+}
+
+TEST_CASE("a snapshot that libvirt begins for a dead process while it is undone keeps its layers, and is finished by the next") {
+  Asked asked;
+  asked.done_at(3);  // by recovery, and for the definition that it puts back
+  CHECK_THROWS_AS(asked.recover(), Error);
+  CHECK(asked.recover().starts_with("finished 'snapshot"));
+  asked.expect_whole();
+}
+
+TEST_CASE("a snapshot that libvirt never made for a dead process is undone") {
+  Asked asked;
+  CHECK(asked.recover().starts_with("undid 'snapshot"));
+}
