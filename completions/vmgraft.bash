@@ -112,11 +112,12 @@ _vmgraft_candidates() {
       COMPREPLY=($(compgen -W "$wait" -- "$cur"))
       return
       ;;
+    --ttl) COMPREPLY=($(compgen -W "1h 8h 1d never" -- "$cur")); return ;;
     --on-expire) COMPREPLY=($(compgen -W "delete stop" -- "$cur")); return ;;
     --format) COMPREPLY=($(compgen -W "qcow2 raw" -- "$cur")); return ;;
     --connect) COMPREPLY=($(compgen -W "qemu:///system qemu:///session" -- "$cur")); return ;;
     --store | --templates) COMPREPLY=($(compgen -d -- "$cur")); return ;;
-    --set | --count | --timeout | --stop-timeout | --ttl | --description | --user | --name | --sha256) return ;;
+    --set | --count | --timeout | --stop-timeout | --description | --user | --name | --sha256) return ;;
   esac
   if [[ $cur == -* ]]; then
     COMPREPLY=($(compgen -W "$options $globals" -- "$cur"))

@@ -16,6 +16,9 @@ namespace vmgraft {
 /// Until when `create`, `start`, `clone` and `wait` wait.
 enum class WaitFor { ready, agent, ssh, none };  // ready: what the template's lifecycle.ready says
 
+/// As a life time: without an end, whatever the template says.
+inline constexpr std::chrono::seconds kForever = std::chrono::seconds::max();
+
 struct CreateRequest {
   std::string template_name;              ///< name, or path of a file (contains '/' or ends in ".json")
   std::string name;                       ///< empty: the template's name with a free number, "micro-1"
@@ -25,7 +28,7 @@ struct CreateRequest {
   bool keep_failed = false;               ///< keep the VM when provisioning fails
   WaitFor wait = WaitFor::ready;
   std::optional<std::chrono::seconds> timeout;  ///< of waiting; absent: the template's ready_timeout
-  std::optional<std::chrono::seconds> ttl;      ///< absent: the template's
+  std::optional<std::chrono::seconds> ttl;      ///< absent: the template's; kForever: none
   std::optional<OnExpire> on_expire;      ///< absent: the template's
   std::vector<std::string> gpus;          ///< in place of the template's: "2", "model=H100,count=2,numa=required" or an address
   bool explain = false;                   ///< tell as notices why these GPUs were chosen
@@ -40,7 +43,7 @@ struct CloneRequest {
   bool start = false;
   WaitFor wait = WaitFor::ready;          ///< only with start
   std::optional<std::chrono::seconds> timeout;
-  std::optional<std::chrono::seconds> ttl;      ///< absent: the source's template's, counted from now
+  std::optional<std::chrono::seconds> ttl;      ///< absent: the source's template's, counted from now; kForever: none
   std::optional<OnExpire> on_expire;      ///< absent: as of the source
 };
 

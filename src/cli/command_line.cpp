@@ -27,12 +27,11 @@ void require_text(const std::string& name, const std::string& value) {
   if (value.empty()) throw usage(fmt::format("{} is empty", name));
 }
 
-std::chrono::seconds to_duration(const std::string& name, const std::string& text) {
+std::chrono::seconds to_duration(const std::string& name, const std::string& text,
+                                 const std::string& hint = "write 90s, 5m, 8h, 2d or 1h30m") {
   if (text == "0") return std::chrono::seconds(0);
   const auto duration = parse_duration(text);
-  if (!duration) {
-    throw usage(fmt::format("{}: '{}' is not a duration", name, printable(text)), "write 90s, 5m, 8h, 2d or 1h30m");
-  }
+  if (!duration) throw usage(fmt::format("{}: '{}' is not a duration", name, printable(text)), hint);
   return *duration;
 }
 
@@ -141,6 +140,13 @@ void Arguments::duration(const std::string& option, std::optional<std::chrono::s
   options_.push_back({option + " DURATION", help});
 }
 
+void Arguments::life_time(const std::string& option, std::optional<std::chrono::seconds>& value, const std::string& help) {
+  app_.add_option_function<std::string>(option, [option, &value](const std::string& text) {
+    value = text == "never" ? kForever : to_duration(option, text, "write 90s, 5m, 8h, 2d or 1h30m; or never");
+  });
+  options_.push_back({option + " DURATION|never", help});
+}
+
 void Arguments::choice(const std::string& option, const std::vector<std::string>& words,
                        std::optional<std::size_t>& value, const std::string& help) {
   app_.add_option_function<std::string>(option, [option, words, &value](const std::string& text) {
@@ -184,7 +190,7 @@ WaitFor to_wait_for(std::optional<std::size_t> value) {
 }
 
 void declare_expiry(Arguments& args, std::optional<std::chrono::seconds>& ttl, std::optional<std::size_t>& on_expire) {
-  args.duration("--ttl", ttl, "life time; without it as the template says");
+  args.life_time("--ttl", ttl, "life time; without it as the template says");
   args.choice("--on-expire", {to_string(OnExpire::remove), to_string(OnExpire::stop)}, on_expire,
               "what gc does when it is over; without it as the template says");
 }

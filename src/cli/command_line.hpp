@@ -63,6 +63,8 @@ class Arguments {
              const std::string& help);
   void count(const std::string& option, unsigned& value, const std::string& help);
   void duration(const std::string& option, std::optional<std::chrono::seconds>& value, const std::string& help);
+  /// A duration, or "never": kForever.
+  void life_time(const std::string& option, std::optional<std::chrono::seconds>& value, const std::string& help);
   /// One of \p words; value becomes its index.
   void choice(const std::string& option, const std::vector<std::string>& words, std::optional<std::size_t>& value,
               const std::string& help);

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include <vmgraft/error.hpp>
+#include <vmgraft/requests.hpp>
 
 namespace vmgraft {
 namespace {
@@ -59,5 +60,16 @@ FreshIds fresh_ids(std::size_t count) {
 }
 
 std::string now_rfc3339() { return to_rfc3339(this_second()); }
+
+void require_life(std::optional<std::chrono::seconds> asked) {
+  if (asked && asked->count() <= 0)
+    throw Error(Errc::usage, "a life time of 0 s is over at once",
+                "give one of 1 s at least, or never; without, the template says");
+}
+
+std::string fresh_expiry(std::optional<std::chrono::seconds> asked, std::optional<std::chrono::seconds> of_template) {
+  const auto ttl = asked ? asked : of_template;
+  return ttl && ttl != kForever ? to_rfc3339(this_second() + *ttl) : std::string();
+}
 
 }  // namespace vmgraft

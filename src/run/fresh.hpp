@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,5 +22,9 @@ namespace vmgraft {
 
 /// RFC 3339, UTC, whole seconds.
 [[nodiscard]] std::string now_rfc3339();
+/// \throws Error usage: \p asked is nothing.
+void require_life(std::optional<std::chrono::seconds> asked);
+/// Until when a new VM lives; "" when there is no end.
+[[nodiscard]] std::string fresh_expiry(std::optional<std::chrono::seconds> asked, std::optional<std::chrono::seconds> of_template);
 
 }  // namespace vmgraft

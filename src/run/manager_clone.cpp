@@ -27,11 +27,8 @@ std::vector<CloneTarget> targets_of(Manager::Impl& impl, const std::vector<std::
 ClonePlanInput clone_input(Manager::Impl& impl, const CloneRequest& request, const Manifest& source,
                            const std::string& snapshot, CloneBase base, const std::vector<std::string>& names) {
   const VmSpec spec = parse_spec(source.spec, source.template_name);
-  std::string expires;
-  if (request.ttl && request.ttl->count() <= 0)
-    throw Error(Errc::usage, "a life time of 0 s is over at once",
-                "give one of 1 s at least; without, the template says");
-  if (const auto ttl = request.ttl ? request.ttl : spec.lifecycle.ttl) expires = to_rfc3339(this_second() + *ttl);
+  require_life(request.ttl);
+  const std::string expires = fresh_expiry(request.ttl, spec.lifecycle.ttl);
   std::vector<CloneTarget> targets = targets_of(impl, names, base.xml);
   ClonePlanInput input{impl.store(), source, snapshot,      std::move(base), {},      std::move(targets),
                        request.full, request.keep_tpm, login_name(), now_rfc3339(), expires,

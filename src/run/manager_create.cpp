@@ -61,9 +61,7 @@ std::string Manager::Impl::write_seed(const std::string& scratch, const std::str
 }
 
 Manager::Impl::Creation Manager::Impl::prepare_create(const CreateRequest& request, WorkFolder* seeds) {
-  if (request.ttl && request.ttl->count() <= 0)
-    throw Error(Errc::usage, "a life time of 0 s is over at once",
-                "give one of 1 s at least; without, the template says");
+  require_life(request.ttl);
   const TemplateLibrary library(template_folders());
   const std::string base =
       request.name.empty() ? free_name(store(), host, library.info(request.template_name).name) : request.name;
@@ -85,8 +83,7 @@ Manager::Impl::Creation Manager::Impl::prepare_create(const CreateRequest& reque
   facts.virt_type = virt_type_for(host, host_facts(), spec.accel);
   facts.is_session = hypervisor().info().is_session;
   facts.ssh_keys = read_ssh_keys(host, spec.guest.ssh_keys);
-  if (const auto ttl = request.ttl ? request.ttl : spec.lifecycle.ttl)
-    facts.expires = to_rfc3339(this_second() + *ttl);
+  facts.expires = fresh_expiry(request.ttl, spec.lifecycle.ttl);
 
   const auto nics = static_cast<std::size_t>(std::count_if(
       spec.networks.begin(), spec.networks.end(), [](const NetworkSpec& n) { return n.kind != NetworkKind::none; }));

@@ -56,7 +56,7 @@ TEST_CASE("a usage error is one line with a hint, exit code 2 and an empty stdou
       {{"create", "micro", "--set", "memory"}, "--set: 'memory' is not PARAMETER=VALUE\n"},
       {{"create", "micro", "--set", "a=1", "--set", "a=2"}, "--set: 'a' is set twice\n"},
       {{"create", "micro", "--ttl", "soon"},
-       "--ttl: 'soon' is not a duration\n  hint: write 90s, 5m, 8h, 2d or 1h30m\n"},
+       "--ttl: 'soon' is not a duration\n  hint: write 90s, 5m, 8h, 2d or 1h30m; or never\n"},
       {{"create", "micro", "--on-expire", "destroy"}, "--on-expire: 'destroy' is not delete or stop\n"},
       {{"extend", "web", "0"}, "'0' is not a duration\n  hint: write 90s, 5m, 8h, 2d or 1h30m; or never\n"},
       {{"extend", "web", "nevr"}, "'nevr' is not a duration\n  hint: write 90s, 5m, 8h, 2d or 1h30m; or never\n"},

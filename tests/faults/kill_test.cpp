@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <functional>
@@ -85,6 +86,15 @@ std::vector<FaultScenario> scenarios() {
   std::vector<FaultScenario> chosen = fault_scenarios();
   if (const char* only = std::getenv("VMGRAFT_FAULTS_VERB"))
     std::erase_if(chosen, [&](const FaultScenario& scenario) { return scenario.name != only; });
+  if (const char* share = std::getenv("VMGRAFT_FAULTS_SHARE")) {  // "1/2": the first of two machines that share the work
+    std::size_t mine = 0;
+    std::size_t machines = 0;
+    REQUIRE(std::sscanf(share, "%zu/%zu", &mine, &machines) == 2);
+    REQUIRE((mine >= 1 && mine <= machines));
+    std::vector<FaultScenario> shared;
+    for (std::size_t i = mine - 1; i < chosen.size(); i += machines) shared.push_back(chosen[i]);
+    chosen = shared;
+  }
   REQUIRE_FALSE(chosen.empty());
   return chosen;
 }

@@ -189,6 +189,14 @@ TEST_CASE("a VM defined again by gc without a snapshot starts, and one that expi
   lab.vmgraft({"clone", goes + "@s1", clone, "--ttl", "2h", "--on-expire", "stop"});
   CHECK(lab.json({"show", clone}).at("vm").at("on_expire") == "stop");
   CHECK(lab.json({"show", goes}).at("vm").at("on_expire") == "delete");
+  store.write("tmp/hour.json", R"({"version": 1, "name": "hour", "extends": "micro", "lifecycle": {"ttl": "1h"}})");
+  const std::string hour = store.vm("hour");
+  const std::string stays = store.vm("stays");
+  lab.vmgraft({"create", store.file("tmp/hour.json").string(), hour, "--no-start"});
+  lab.vmgraft({"clone", hour, stays, "--ttl", "never"});
+  CHECK_FALSE(lab.json({"show", hour}).at("vm").at("expires").is_null());
+  CHECK(lab.json({"show", stays}).at("vm").at("expires").is_null());
+  lab.vmgraft({"delete", "--yes", hour, stays});
   CHECK(lab.json({"gc", "--dry-run"}) == kNothing);
 
   lab.virsh({"undefine", again});

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/moment.hpp"
 
+#include <vmgraft/error.hpp>
+#include <vmgraft/requests.hpp>
+
+#include "run/fresh.hpp"
+
 #include "support/catch.hpp"
 
 using namespace vmgraft;
@@ -40,4 +45,16 @@ TEST_CASE("what is left is told in one unit, never more than there is") {
   CHECK(time_left("2026-01-04T03:04:04Z", now) == "in 47 h");
   CHECK(time_left("2026-01-04T03:04:05Z", now) == "in 2 d");
   CHECK(time_left("soon", now) == "soon");
+}
+
+TEST_CASE("what is asked for decides how long a new VM lives, then the template; never has no end") {
+  using std::chrono::hours;
+  const auto left = [](const std::string& expires) { return *parse_rfc3339(expires) - this_second(); };
+  CHECK(left(fresh_expiry(hours(8), hours(2))) > hours(7));
+  CHECK(left(fresh_expiry(std::nullopt, hours(2))) > hours(1));
+  CHECK(left(fresh_expiry(std::nullopt, hours(2))) <= hours(2));
+  CHECK(fresh_expiry(std::nullopt, std::nullopt).empty());
+  CHECK(fresh_expiry(kForever, hours(2)).empty());
+  CHECK_THROWS_AS(require_life(hours(0)), Error);
+  CHECK_NOTHROW(require_life(std::nullopt));
 }
