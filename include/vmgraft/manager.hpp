@@ -73,6 +73,7 @@ struct PlanText {
 
 /// Every verb of vmgraft, over one libvirt connection and one store.
 /// All methods throw Error. Connecting is done at the first method that needs it. Not thread-safe: one Manager per thread.
+/// A program that is to outlive a libvirtd that dies ignores SIGPIPE, as vmgraft's own does: libvirt's client raises it.
 class Manager {
  public:
   explicit Manager(Options options);
