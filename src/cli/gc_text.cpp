@@ -13,12 +13,12 @@ namespace vmgraft::cli {
 
 namespace {
 
-struct Words {
+struct ActionWords {
   const char* done;
   const char* to_do;
 };
 
-Words words_of(GcAction action) {
+ActionWords words_of(GcAction action) {
   switch (action) {
     case GcAction::remove:
       return {"removed", "would remove"};
@@ -35,7 +35,7 @@ Words words_of(GcAction action) {
 }
 
 std::string line_of(const char* kind, const GcEntry& entry, bool dry_run) {
-  const Words words = words_of(entry.action);
+  const ActionWords words = words_of(entry.action);
   const bool failed = !dry_run && !entry.done && entry.action != GcAction::keep;
   const std::string act = failed ? "failed" : dry_run ? words.to_do : words.done;
   std::string line = fmt::format("{} {} {}", act, kind, printable(entry.name, kLongestValue));

@@ -57,6 +57,8 @@ class GuestAgent {
   void set_clock(std::chrono::system_clock::time_point now);
 
   [[nodiscard]] const std::string& vm_name() const { return vm_name_; }
+  /// "VM 'web'", where an error happened.
+  [[nodiscard]] std::string place() const { return "VM '" + vm_name_ + "'"; }
 
  private:
   Hypervisor& hypervisor_;

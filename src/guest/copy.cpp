@@ -29,19 +29,15 @@ namespace fs = std::filesystem;
 // The guest keeps one segment of a tree beside the files it becomes.
 constexpr std::uint64_t kSegment = 32u << 20;
 
-std::string place(const GuestAgent& agent) {
-  return fmt::format("VM '{}'", agent.vm_name());
-}
-
 void require_absolute(const GuestAgent& agent, const std::string& path) {
   if (!path.empty() && path.front() == '/') return;
-  throw Error(Errc::usage, fmt::format("{}: '{}' is not an absolute path in the guest", place(agent), printable(path)),
+  throw Error(Errc::usage, fmt::format("{}: '{}' is not an absolute path in the guest", agent.place(), printable(path)),
               fmt::format("write {}:/path", agent.vm_name()));
 }
 
 void stop_when_interrupted(const GuestAgent& agent, const std::atomic<bool>* interrupted) {
   if (interrupted != nullptr && interrupted->load()) {
-    throw Error(Errc::interrupted, fmt::format("{}: interrupted while copying", place(agent)));
+    throw Error(Errc::interrupted, fmt::format("{}: interrupted while copying", agent.place()));
   }
 }
 
@@ -71,7 +67,7 @@ std::pair<std::string, std::string> split_last(const std::string& path) {
 
 void require_guest_folder(GuestAgent& agent, const std::string& path) {
   if (kind_in_guest(agent, path) == GuestKind::folder) return;
-  throw Error(Errc::not_found, fmt::format("{}: there is no folder '{}' in the guest", place(agent), printable(path)));
+  throw Error(Errc::not_found, fmt::format("{}: there is no folder '{}' in the guest", agent.place(), printable(path)));
 }
 
 // Where the source lands in the guest, as with cp: into a folder that exists, else under the name given.
@@ -84,12 +80,12 @@ std::string landing_in_guest(GuestAgent& agent, const fs::path& source, const st
     const std::string landing = without_end_slashes(destination) + (destination == "/" ? "" : "/") + name;
     const GuestKind there = kind_in_guest(agent, landing);
     if (there == GuestKind::absent || (there == GuestKind::folder) == source_is_folder) return landing;
-    throw Error(Errc::conflict, fmt::format("{}: '{}' in the guest is {}, the source is not", place(agent),
+    throw Error(Errc::conflict, fmt::format("{}: '{}' in the guest is {}, the source is not", agent.place(),
                                             printable(landing), there == GuestKind::folder ? "a folder" : "no folder"));
   }
   if (destination.back() == '/') require_guest_folder(agent, without_end_slashes(destination));
   if (source_is_folder && kind != GuestKind::absent) {
-    throw Error(Errc::conflict, fmt::format("{}: '{}' in the guest is not a folder, the source is", place(agent),
+    throw Error(Errc::conflict, fmt::format("{}: '{}' in the guest is not a folder, the source is", agent.place(),
                                             printable(destination)));
   }
   return destination;
@@ -127,7 +123,7 @@ CopyCount tree_to_guest(GuestAgent& agent, const fs::path& source, const std::st
     };
     const GuestCommandResult result = agent.run(unpack);
     if (result.exit_code != 0) {
-      throw Error(Errc::other, fmt::format("{}: tar failed in the guest with exit code {}: {}", place(agent),
+      throw Error(Errc::other, fmt::format("{}: tar failed in the guest with exit code {}: {}", agent.place(),
                                            result.exit_code, last_line(result.err)));
     }
   });
@@ -202,7 +198,7 @@ void pack_in_guest(GuestAgent& agent, const std::string& source, PieceQueue& que
   const GuestCommandResult result = agent.run(pack);
   if (result.exit_code == 0) return;
   const std::vector<std::string> lines = words.lines(1);
-  throw Error(Errc::other, fmt::format("{}: tar failed in the guest with exit code {}: {}", place(agent),
+  throw Error(Errc::other, fmt::format("{}: tar failed in the guest with exit code {}: {}", agent.place(),
                                        result.exit_code, lines.empty() ? "no output" : lines.front()));
 }
 
@@ -344,11 +340,11 @@ CopyCount copy_from_guest(GuestAgent& agent, const std::string& source, const fs
   try {
     const GuestKind kind = kind_in_guest(agent, source);
     if (kind == GuestKind::absent) {
-      throw Error(Errc::not_found, fmt::format("{}: there is no '{}' in the guest", place(agent), printable(source)));
+      throw Error(Errc::not_found, fmt::format("{}: there is no '{}' in the guest", agent.place(), printable(source)));
     }
     if (kind == GuestKind::special) {
       throw Error(Errc::conflict,
-                  fmt::format("{}: '{}' in the guest is neither a file nor a folder", place(agent), printable(source)));
+                  fmt::format("{}: '{}' in the guest is neither a file nor a folder", agent.place(), printable(source)));
     }
     const fs::path landing = landing_here(source, destination);
     if (kind == GuestKind::folder) return tree_from_guest(agent, source, landing, interrupted);

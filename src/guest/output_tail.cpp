@@ -6,13 +6,13 @@
 namespace vmgraft {
 namespace {
 
-constexpr std::size_t kMostKept = 16 * 1024;
+constexpr std::size_t kMostTold = 16 * 1024;
 
 }  // namespace
 
 void OutputTail::add(std::string_view bytes) {
   kept_ += bytes;
-  if (kept_.size() > 2 * kMostKept) kept_.erase(0, kept_.size() - kMostKept);
+  if (kept_.size() > 2 * kMostTold) kept_.erase(0, kept_.size() - kMostTold);
 }
 
 std::vector<std::string> OutputTail::lines(std::size_t most) const {

@@ -20,10 +20,6 @@ namespace {
 
 constexpr std::size_t kLinesTold = 20;
 
-std::string place(const GuestAgent& agent) {
-  return fmt::format("VM '{}'", agent.vm_name());
-}
-
 void tell(const ProvisionRequest& request, const std::string& step) {
   if (request.on_step) request.on_step(step);
   if (request.interrupted != nullptr && request.interrupted->load()) {
@@ -54,7 +50,7 @@ void wait_for_cloud_init(GuestAgent& agent, const ProvisionRequest& request) {
   command.on_out = command.on_err = [&tail](std::string_view bytes) { tail.add(bytes); };
   const int code = agent.run(command).exit_code;
   if (code == 0 || code == 2) return;  // 2: done, with warnings (cloud-init 23.4 and later)
-  throw with_output(Error(Errc::other, fmt::format("{}: cloud-init failed on the first boot", place(agent)),
+  throw with_output(Error(Errc::other, fmt::format("{}: cloud-init failed on the first boot", agent.place()),
                           "see /var/log/cloud-init.log in the guest"),
                     tail);
 }
@@ -89,7 +85,7 @@ void run_steps(GuestAgent& agent, const ProvisionRequest& request) {
     const int code = agent.run(command).exit_code;
     if (code == 0) continue;
     throw with_output(Error(Errc::other,
-                            fmt::format("{}: guest step {} of {} failed with exit code {}: {}", place(agent), i + 1,
+                            fmt::format("{}: guest step {} of {} failed with exit code {}: {}", agent.place(), i + 1,
                                         steps.size(), code, line),
                             "try the step by hand in a VM kept with --keep"),
                       tail);
@@ -141,7 +137,7 @@ void renew_identity(GuestAgent& agent, const std::string& hostname, const HostKe
   const GuestCommandResult mixed = agent.run(entropy);
   if (mixed.exit_code != 0) {
     throw Error(Errc::other,
-                fmt::format("{}: the guest took no fresh randomness: {}", place(agent), last_line(mixed.err)));
+                fmt::format("{}: the guest took no fresh randomness: {}", agent.place(), last_line(mixed.err)));
   }
   try {
     agent.set_clock(std::chrono::system_clock::now());

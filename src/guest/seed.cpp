@@ -21,10 +21,10 @@
 namespace vmgraft {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 // JSON is YAML but for a few characters that YAML's readers refuse unescaped: DEL, the C1 controls, U+FFFE and U+FFFF.
-std::string to_yaml(const Json& value) {
+std::string to_yaml(const OrderedJson& value) {
   const std::string json = value.dump(1);
   std::string yaml;
   yaml.reserve(json.size());
@@ -47,16 +47,16 @@ std::string to_yaml(const Json& value) {
   return yaml;
 }
 
-Json users_of(const SeedConfig& config) {
-  return Json::array({{{"name", config.user},
+OrderedJson users_of(const SeedConfig& config) {
+  return OrderedJson::array({{{"name", config.user},
                        {"shell", "/bin/bash"},
                        {"lock_passwd", true},
-                       {"sudo", Json::array({"ALL=(ALL) NOPASSWD:ALL"})},
+                       {"sudo", OrderedJson::array({"ALL=(ALL) NOPASSWD:ALL"})},
                        {"ssh_authorized_keys", config.ssh_keys}}});
 }
 
-Json file_of(const GuestFile& file) {
-  Json entry{
+OrderedJson file_of(const GuestFile& file) {
+  OrderedJson entry{
       {"path", file.path}, {"encoding", "b64"}, {"content", to_base64(file.content)}, {"permissions", file.mode}};
   if (!file.owner.empty()) {
     entry["owner"] = file.owner;
@@ -65,8 +65,8 @@ Json file_of(const GuestFile& file) {
   return entry;
 }
 
-Json user_data_of(const SeedConfig& config) {
-  Json data{{"hostname", config.hostname}, {"preserve_hostname", false}, {"manage_etc_hosts", "localhost"}};
+OrderedJson user_data_of(const SeedConfig& config) {
+  OrderedJson data{{"hostname", config.hostname}, {"preserve_hostname", false}, {"manage_etc_hosts", "localhost"}};
   if (config.user.empty()) {
     if (!config.ssh_keys.empty()) data["ssh_authorized_keys"] = config.ssh_keys;
   } else {
@@ -79,13 +79,13 @@ Json user_data_of(const SeedConfig& config) {
                         {"ed25519_public", config.host_key.public_key}};
   }
   if (!config.files.empty()) {
-    data["write_files"] = Json::array();
+    data["write_files"] = OrderedJson::array();
     for (const GuestFile& file : config.files) data["write_files"].push_back(file_of(file));
   }
-  Json run = Json::array();
+  OrderedJson run = OrderedJson::array();
   if (config.install_agent) {
     data["package_update"] = true;
-    data["packages"] = Json::array({"qemu-guest-agent"});
+    data["packages"] = OrderedJson::array({"qemu-guest-agent"});
     // Its unit is bound to the channel's device, which udev announced before the package was there.
     run.push_back({"/bin/sh", "-c", "systemctl start qemu-guest-agent || service qemu-guest-agent start || :"});
   }
@@ -95,8 +95,8 @@ Json user_data_of(const SeedConfig& config) {
 }
 
 // Only netplan matches by driver; with the MAC and a name of ours all of cloud-init's renderers agree.
-Json network_config_of(const SeedConfig& config) {
-  Json ethernets = Json::object();
+OrderedJson network_config_of(const SeedConfig& config) {
+  OrderedJson ethernets = OrderedJson::object();
   for (std::size_t i = 0; i < config.macs.size(); ++i) {
     const std::string name = fmt::format("eth{}", i);
     ethernets[name] = {{"match", {{"macaddress", config.macs[i]}}}, {"set-name", name}, {"dhcp4", true}};
@@ -131,10 +131,10 @@ SeedFiles seed_files(const SeedConfig& config) {
   try {
     SeedFiles files;
     files.user_data = "#cloud-config\n" + to_yaml(user_data_of(config)) + "\n";
-    files.meta_data = to_yaml(Json{{"instance-id", config.instance_id}, {"local-hostname", config.hostname}}) + "\n";
+    files.meta_data = to_yaml(OrderedJson{{"instance-id", config.instance_id}, {"local-hostname", config.hostname}}) + "\n";
     files.network_config = to_yaml(network_config_of(config)) + "\n";
     return files;
-  } catch (const Json::exception&) {
+  } catch (const OrderedJson::exception&) {
     throw Error(Errc::invalid_template, "guest: a text of the guest section is not valid UTF-8",
                 "only the content of files may hold other bytes");
   }

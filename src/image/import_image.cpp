@@ -18,7 +18,7 @@ namespace vmgraft {
 namespace {
 
 constexpr std::size_t kHeaderSize = 128u << 10;
-constexpr std::uint64_t kSector = 512;
+constexpr std::uint64_t kDiskSector = 512;
 
 bool has_qcow2_magic(std::string_view start) {
   return start.substr(0, 4) == std::string_view("QFI\xfb", 4);
@@ -123,7 +123,7 @@ void require_whole_qcow2(ImageWork& work, const ImportSource& source, const Qcow
 }
 
 void require_disk(const ImportSource& source, std::string_view start) {
-  if (start.size() < kSector)
+  if (start.size() < kDiskSector)
     throw Error(Errc::usage, refusal(source, fmt::format("it has only {} bytes", start.size())));
   if (probe_disk(start).layout.empty()) {
     throw Error(Errc::usage, refusal(source, "there is no partition table and no known file system in it"),
@@ -172,7 +172,7 @@ MadeImage convert_image(ImageWork& work, const ImportSource& source) {
   if (info.size == 0) throw Error(Errc::usage, refusal(source, "it is empty"));
   const auto start = work.host.read_range(source.file, 0, kDiskProbeSize);
   const auto format = decide_format(source, start);
-  std::uint64_t virtual_size = (info.size + kSector - 1) / kSector * kSector;
+  std::uint64_t virtual_size = (info.size + kDiskSector - 1) / kDiskSector * kDiskSector;
   if (format == "qcow2") {
     const auto header = require_plain_qcow2(source, std::string_view(start).substr(0, kHeaderSize));
     require_whole_qcow2(work, source, header);

@@ -16,7 +16,6 @@
 namespace vmgraft {
 namespace {
 
-constexpr std::size_t kHeaderBytes = 128 << 10;
 
 /// What the layers are for, from every ref that can be read.
 struct Uses {
@@ -168,7 +167,7 @@ class LayerCheck {
 
   void check_inner_snapshots(const LayerRecord& record) {
     try {
-      const auto header = read_qcow2(input_.host.read_range(input_.store.layer_file(record.id), 0, kHeaderBytes));
+      const auto header = read_qcow2(input_.host.read_range(input_.store.layer_file(record.id), 0, kQcow2Start));
       if (!header || header->snapshots == 0) return;
       rows_.warn("layer-inner", layer_place(record.id),
                  fmt::format("its file holds {} internal snapshot{} that other means made (virsh snapshot-create): vmgraft knows "

@@ -15,7 +15,6 @@ namespace {
 
 constexpr unsigned kHeadMode = 0600;
 constexpr unsigned kFrozenMode = 0444;
-constexpr std::size_t kHeaderBytes = 128 << 10;
 
 void make_writable(World& world, const std::string& id) {
   const std::filesystem::path file = world.store.layer_file(id);
@@ -65,7 +64,7 @@ void run_qemu_img(World& world, std::vector<std::string> arguments, const std::s
 }
 
 std::string backing_of(World& world, const std::string& id) {
-  const auto header = read_qcow2(world.host.read_range(world.store.layer_file(id), 0, kHeaderBytes));
+  const auto header = read_qcow2(world.host.read_range(world.store.layer_file(id), 0, kQcow2Start));
   if (!header) throw Error(Errc::other, fmt::format("layer {} is not a qcow2 file", id));
   return std::filesystem::path(header->backing_file).filename();
 }

@@ -13,7 +13,6 @@
 namespace vmgraft {
 namespace {
 
-constexpr std::size_t kHeaderBytes = 128 << 10;
 
 std::string shown(const std::filesystem::path& file) { return "'" + printable(file.native(), 4096) + "'"; }
 
@@ -57,7 +56,7 @@ std::vector<LayerFault> inspect_layer(Host& host, const Store& store, const Laye
     return {{"layer-file", fmt::format("{} is a {}, not a file", shown(file), info->is_link ? "link" : "folder"), kPutBack}};
   std::optional<Qcow2Header> header;
   try {
-    header = read_qcow2(host.read_range(file, 0, kHeaderBytes));
+    header = read_qcow2(host.read_range(file, 0, kQcow2Start));
   } catch (const Error& error) {
     return {{"layer-format", fmt::format("its file {} is damaged: {}", shown(file), error.what()), kPutBack}};
   }

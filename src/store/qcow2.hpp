@@ -38,7 +38,10 @@ struct Qcow2Header {
   std::uint32_t snapshots = 0;       ///< internal snapshots
 };
 
-/// Nothing when \p start is not qcow2. \param start  the first bytes of the file; 128 KiB are always enough.
+/// As much of a file's start as read_qcow2() ever needs.
+inline constexpr std::size_t kQcow2Start = 128 << 10;
+
+/// Nothing when \p start is not qcow2. \param start  the first kQcow2Start bytes of the file.
 /// \throws Error other: qcow2, but malformed.
 [[nodiscard]] std::optional<Qcow2Header> read_qcow2(std::string_view start);
 

@@ -17,7 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMostBytes = std::size_t{1} << 20;
+constexpr std::size_t kMostText = std::size_t{1} << 20;
 constexpr std::size_t kMostDepth = 64;
 // Each value's pointer is kept: these two bound what a small hostile file can make of our memory.
 constexpr std::size_t kMostValues = 20'000;
@@ -219,7 +219,7 @@ std::size_t first_not_utf8(std::string_view text) {
 }  // namespace
 
 Document read_document(std::string_view text, const std::string& file) {
-  if (text.size() > kMostBytes) throw TemplateError(file, 0, "", "larger than 1 MiB");
+  if (text.size() > kMostText) throw TemplateError(file, 0, "", "larger than 1 MiB");
   if (const auto nul = text.find('\0'); nul != std::string_view::npos) {
     throw TemplateError(file, line_of(text, nul), "", "holds a NUL byte: not a text file");
   }
@@ -246,7 +246,7 @@ Document read_document_file(const std::filesystem::path& file) {
     throw TemplateError(file.string(), 0, "", "not a regular file");
   }
   std::ifstream in(file, std::ios::binary);
-  std::string text(kMostBytes + 1, '\0');
+  std::string text(kMostText + 1, '\0');
   if (in) in.read(text.data(), static_cast<std::streamsize>(text.size()));
   if (!in.is_open() || in.bad())
     throw TemplateError(file.string(), 0, "", "cannot be read: permission denied or I/O error");

@@ -8,7 +8,7 @@ namespace vmgraft {
 namespace {
 
 constexpr std::size_t kMostKeys = 256;
-constexpr std::size_t kMostFiles = 1024;
+constexpr std::size_t kMostGuestFiles = 1024;
 constexpr std::size_t kMostCommands = 1024;
 
 using Why = std::optional<std::string>;
@@ -94,7 +94,7 @@ void read_guest(Findings& findings, Value value, GuestSpec& guest) {
   fields.text("hostname", guest.hostname, hostname_rule);
   fields.text("user", guest.user, user_rule);
   fields.texts("ssh_keys", kMostKeys, guest.ssh_keys, key_rule);
-  fields.list("files", kMostFiles, [&](Value item) { read_file(findings, std::move(item), guest); });
+  fields.list("files", kMostGuestFiles, [&](Value item) { read_file(findings, std::move(item), guest); });
   fields.texts("run", kMostCommands, guest.run, command_rule);
   fields.finish();
 }
