@@ -15,10 +15,6 @@ std::string place_of(const GpuCheck& row) {
   return row.address.empty() ? "this host" : "GPU " + printable(row.address);
 }
 
-std::string failure_text(const GpuCheck& row) {
-  return place_of(row) + ": " + row.seen + " [" + row.id + "]";
-}
-
 std::vector<GpuCheck> absent(const std::string& address) {
   CheckRows rows(address);
   rows.fail(CheckId::absent, "there is no such GPU on this host", "vmgraft gpu list shows those that are there");
@@ -107,6 +103,10 @@ std::vector<GpuCheck> check_gpu(const GpuFacts& facts, const Gpu& gpu, const Che
   return rows;
 }
 
+std::string check_text(const GpuCheck& row) {
+  return place_of(row) + ": " + row.seen + " [" + row.id + "]";
+}
+
 void refuse_failures(const std::vector<GpuCheck>& rows) {
   std::vector<const GpuCheck*> failures;
   for (const GpuCheck& row : rows)
@@ -114,8 +114,8 @@ void refuse_failures(const std::vector<GpuCheck>& rows) {
   if (failures.empty()) return;
   const bool is_held =
       std::all_of(failures.begin(), failures.end(), [](const GpuCheck* row) { return is_holder_check(row->id); });
-  Error error(is_held ? Errc::conflict : Errc::host_unfit, failure_text(*failures.front()), failures.front()->remedy);
-  for (auto each = failures.begin() + 1; each != failures.end(); ++each) error.add_context(failure_text(**each));
+  Error error(is_held ? Errc::conflict : Errc::host_unfit, check_text(*failures.front()), failures.front()->remedy);
+  for (auto each = failures.begin() + 1; each != failures.end(); ++each) error.add_context(check_text(**each));
   throw error;
 }
 

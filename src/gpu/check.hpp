@@ -29,8 +29,10 @@ struct CheckFor {
 /// Rows of one GPU.
 [[nodiscard]] std::vector<GpuCheck> check_gpu(const GpuFacts& facts, const Gpu& gpu, const CheckFor& wanted);
 
-/// Every failing row as one Error(host_unfit, or conflict when all that fails is another holder), the first as its
-/// message "GPU 0000:41:00.0: <seen> [id]", its remedy as the hint, the rest as context. Nothing when none fails.
+/// "GPU 0000:41:00.0: <seen> [id]".
+[[nodiscard]] std::string check_text(const GpuCheck& row);
+/// Every failing row as one Error(host_unfit, or conflict when all that fails is another holder), the first by check_text()
+/// as its message, its remedy as the hint, the rest as context. Nothing when none fails.
 void refuse_failures(const std::vector<GpuCheck>& rows);
 
 }  // namespace vmgraft

@@ -5,14 +5,13 @@
 #include <fmt/format.h>
 
 #include "gpu/check_rows.hpp"
+#include "gpu/choose.hpp"
 #include "gpu/mmio_window.hpp"
 #include "model/names.hpp"
 #include "model/size.hpp"
 
 namespace vmgraft {
 namespace {
-
-constexpr std::uint16_t kNvidia = 0x10de;
 
 bool in_partition(const FabricPartition& partition, const std::string& address) {
   return std::find(partition.gpus.begin(), partition.gpus.end(), address) != partition.gpus.end();
@@ -66,6 +65,55 @@ void check_fabric_manager(CheckRows& rows, const CheckCase& each) {
   rows.warn(CheckId::fabric_manager,
             "the host has the board's NVSwitches, and no fabric manager runs: CUDA does not start in the VM (802)",
             "systemctl start nvidia-fabricmanager, and activate the partition before the VM starts (fmpm -a)");
+}
+
+// The port of the GPU's own side, below what both hang on, that does not let their copies through; "" when none is known.
+std::string redirecting_port(const CheckCase& each, const PciFunction& peer) {
+  const auto& path = each.function.path;
+  const auto parted = std::mismatch(path.begin(), path.end(), peer.path.begin(), peer.path.end());
+  for (auto port = parted.first; port != path.end(); ++port)
+    if (each.facts.use.redirecting.contains(*port)) return *port;
+  return {};
+}
+
+// Of the GPUs that the VM gets besides the farthest one; of one that is asked about alone, the nearest on the host.
+const PciFunction* find_peer(const CheckCase& each) {
+  const bool has_mates = each.wanted.together.size() > 1;
+  const PciFunction* found = nullptr;
+  for (const std::string& address : has_mates ? each.wanted.together : each.facts.devices.gpus) {
+    const PciFunction* peer = each.facts.devices.find(address);
+    if (peer == nullptr || address == each.gpu.address) continue;
+    if (!has_mates && (!peer->physical_function.empty() || peer->boot_vga)) continue;
+    const auto distance = [&](const PciFunction& to) { return link_distance(each.function, to); };
+    if (found == nullptr || (has_mates ? distance(*peer) > distance(*found) : distance(*peer) < distance(*found))) found = peer;
+  }
+  return found;
+}
+
+// How fast what GPUs of one VM copy to each other can be.
+void check_peer_path(CheckRows& rows, const CheckCase& each) {
+  if (!each.function.physical_function.empty() || is_on_fabric(each.facts.devices, each.gpu.address)) return;
+  const PciFunction* peer = find_peer(each);
+  if (peer == nullptr) return;
+  const std::string other = printable(peer->address);
+  const bool is_known = each.function.numa_node >= 0 && peer->numa_node >= 0;
+  if (!is_known && each.facts.settings.nodes.size() > 1) return;  // numa-unknown says that
+  if (is_known && each.function.numa_node != peer->numa_node) {
+    const std::string nodes = fmt::format("it is on NUMA node {}, and {} on node {}", each.function.numa_node, other, peer->numa_node);
+    if (each.wanted.together.size() < 2) return rows.ok(CheckId::peer_path, nodes + ": no other GPU is nearer");
+    return rows.warn(CheckId::peer_path, nodes + ": what they copy to each other goes from one processor to the other, slower",
+                     "ask for numa=required, or by address: vmgraft gpu list --tree shows what is near");
+  }
+  if (!have_switch_between(each.function, *peer))
+    return rows.ok(CheckId::peer_path, "what it copies to " + other + " stays on its NUMA node");
+  const std::string port = redirecting_port(each, *peer);
+  if (port.empty() || each.facts.use.with_ats.contains(each.gpu.address))
+    return rows.ok(CheckId::peer_path, "below one switch with " + other);
+  rows.warn(CheckId::peer_path,
+            fmt::format("below one switch with {}, whose port {} sends what they copy to each other up to the IOMMU (ACS), "
+                        "and it has no ATS: slower than the switch",
+                        other, printable(port)),
+            "turn ATS on in the GPU's firmware where it has that; without ACS both would be one IOMMU group");
 }
 
 struct AddressSpace {
@@ -238,6 +286,7 @@ void check_together(CheckRows& rows, const CheckCase& each) {
   if (!each.is_parent()) {
     check_fabric(rows, each);
     check_fabric_manager(rows, each);
+    check_peer_path(rows, each);
   }
   if (each.wanted.spec == nullptr) return;
   if (!each.is_parent()) {

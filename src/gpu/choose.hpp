@@ -25,6 +25,8 @@ struct GpuChoice {
 /// Link distance of two functions, smaller is nearer: 0 one board (same slot's switch port), 1 one PCIe switch, 2 several
 /// switches below one root port, 3 one host bridge, 4 one NUMA node, 5 across nodes.
 [[nodiscard]] unsigned link_distance(const PciFunction& a, const PciFunction& b);
+/// What they copy to each other can pass switches alone: distance 1 or 2.
+[[nodiscard]] bool have_switch_between(const PciFunction& a, const PciFunction& b);
 
 /// Filter, enumerate, score, break ties by address. Pure and deterministic.
 /// Candidate: of the kind and model asked for, not held, not quarantined, no failing row of check_gpu().

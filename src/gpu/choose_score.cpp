@@ -67,6 +67,11 @@ unsigned link_distance(const PciFunction& a, const PciFunction& b) {
   return a.numa_node == b.numa_node ? 4 : 5;
 }
 
+bool have_switch_between(const PciFunction& a, const PciFunction& b) {
+  const unsigned distance = link_distance(a, b);
+  return distance == 1 || distance == 2;
+}
+
 SetScorer::SetScorer(const GpuFacts& facts, const VmSpec& spec, const std::string& vm_uuid,
                      const std::vector<Candidate>& candidates, const std::vector<Wish>& wishes)
     : spec_(spec), candidates_(candidates) {

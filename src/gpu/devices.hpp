@@ -17,6 +17,9 @@
 
 namespace vmgraft {
 
+/// NVIDIA, as a PCI vendor.
+inline constexpr std::uint16_t kNvidia = 0x10de;
+
 struct PciBar {
   unsigned index = 0;          ///< 0-5
   std::uint64_t start = 0;
@@ -53,7 +56,7 @@ struct PciFunction {
   std::vector<std::string> nodes;         ///< device nodes of its driver: "/dev/dri/card1", "/dev/nvidia0", "/dev/snd/..."
   [[nodiscard]] bool is_bridge() const { return (class_code >> 16) == 0x06 && ((class_code >> 8) & 0xff) == 0x04; }
   /// Joins the GPUs of an SXM board.
-  [[nodiscard]] bool is_nvswitch() const { return vendor == 0x10de && (class_code >> 8) == 0x0680; }
+  [[nodiscard]] bool is_nvswitch() const { return vendor == kNvidia && (class_code >> 8) == 0x0680; }
   /// "0000:41:00", the slot that its functions share.
   [[nodiscard]] std::string slot() const { return address.substr(0, address.size() - 2); }
 };
@@ -101,6 +104,8 @@ struct HostUse {
   std::map<std::string, std::string> default_route;    ///< function -> NIC that carries the default route
   std::map<std::string, std::string> framebuffers;     ///< function -> "efifb", whose memory lies in its BARs (/proc/iomem)
   bool has_fabric_manager = false;                     ///< nv-fabricmanager runs; asked only where there are NVSwitches
+  std::set<std::string> redirecting;                   ///< ports of switches that send up to the IOMMU what GPUs below copy (ACS)
+  std::set<std::string> with_ats;                      ///< GPUs whose copies such a port lets through
   std::map<std::string, std::string> consoles;         ///< function -> connector that is connected and enabled: "HDMI-A-1"
 };
 

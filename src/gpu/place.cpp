@@ -24,7 +24,6 @@ constexpr std::uint64_t kDefaultWindow = 32 * kGiB;
 constexpr unsigned kEmulatedBits = 40;
 constexpr unsigned kPhysicalBitsSince = 8'007'000;  // <maxphysaddr>
 constexpr unsigned kOverrideSince = 8'002'000;      // <qemu:override>
-constexpr std::uint16_t kNvidia = 0x10de;
 
 const PciFunction& need(const GpuFacts& facts, const std::string& address) {
   if (const PciFunction* function = facts.devices.find(address); function != nullptr) return *function;

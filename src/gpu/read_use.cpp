@@ -4,6 +4,8 @@
 
 #include <vmgraft/error.hpp>
 
+#include "gpu/capabilities.hpp"
+#include "gpu/choose.hpp"
 #include "gpu/devices.hpp"
 #include "gpu/sysfs.hpp"
 
@@ -287,6 +289,23 @@ std::map<std::string, std::string> find_consoles(Host& host, const HostDevices& 
   return consoles;
 }
 
+/// Of GPUs that have another one below the same switch.
+void read_switches(Host& host, const HostDevices& devices, HostUse& use) {
+  std::set<std::string> ports;
+  for (const std::string& address : devices.gpus) {
+    const PciFunction& gpu = *devices.find(address);
+    if (gpu.power_state == "D3cold" || gpu.path.size() < 2) continue;
+    const bool has_peer = std::any_of(devices.gpus.begin(), devices.gpus.end(), [&](const std::string& other) {
+      return other != address && have_switch_between(gpu, *devices.find(other));
+    });
+    if (!has_peer) continue;
+    if (has_ats(host, address)) use.with_ats.insert(address);
+    ports.insert(gpu.path.begin() + 1, gpu.path.end());
+  }
+  for (const std::string& port : ports)
+    if (redirects_peers(host, port)) use.redirecting.insert(port);
+}
+
 }  // namespace
 
 HostUse read_use(Host& host, const HostDevices& devices, const std::vector<std::string>& addresses) {
@@ -299,6 +318,7 @@ HostUse read_use(Host& host, const HostDevices& devices, const std::vector<std::
   use.default_route = find_default_routes(host, sorted);
   use.framebuffers = find_framebuffers(host, devices, sorted);
   use.consoles = find_consoles(host, devices, sorted);
+  read_switches(host, devices, use);
   return use;
 }
 

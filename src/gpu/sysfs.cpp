@@ -114,8 +114,12 @@ std::uint64_t kilobytes(std::string_view value) {
   return parts.size() == 2 && parts[1] == "kB" ? number(parts[0]).value_or(0) * 1024 : 0;
 }
 
+std::string device(const std::string& address) {
+  return "/sys/bus/pci/devices/" + address;
+}
+
 std::string function_folder(Host& host, const std::string& address) {
-  return followed(host, "/sys/bus/pci/devices/" + address);
+  return followed(host, device(address));
 }
 
 std::vector<std::string> addresses_in(std::string_view path) {

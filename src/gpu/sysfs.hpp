@@ -39,6 +39,8 @@ std::vector<std::string_view> words(std::string&& text) = delete;
 /// Bytes of "16384 kB"; 0 when it is malformed.
 [[nodiscard]] std::uint64_t kilobytes(std::string_view value);
 
+/// "/sys/bus/pci/devices/0000:41:00.0", the link by which the kernel names a function.
+[[nodiscard]] std::string device(const std::string& address);
 /// "/sys/devices/pci0000:40/0000:40:01.0/0000:41:00.0" of a function, where its attributes are.
 [[nodiscard]] std::string function_folder(Host& host, const std::string& address);
 /// PCI addresses among the components of a path, as they stand: bridges first.

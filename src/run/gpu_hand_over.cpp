@@ -178,7 +178,11 @@ Manager::Impl::Hold Manager::Impl::take_gpus(const Manifest& manifest, const VmS
   wanted.together = addresses;
   for (const GpuChoice::One& one : choice.gpus) {
     wanted.kind = one.kind;
-    refuse_failures(check_gpu(facts, *facts.find(one.address), wanted));
+    const std::vector<GpuCheck> rows = check_gpu(facts, *facts.find(one.address), wanted);
+    refuse_failures(rows);
+    if (!explain) continue;
+    for (const GpuCheck& row : rows)
+      if (row.health == Health::warn) notice(fmt::format("{}; {}", check_text(row), row.remedy));
   }
   PlaceFor place_for;
   place_for.is_kvm = read_domain(hypervisor().domain_xml(manifest.uuid, true)).virt_type == "kvm";

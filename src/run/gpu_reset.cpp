@@ -9,6 +9,8 @@
 
 #include <vmgraft/error.hpp>
 
+#include "gpu/sysfs.hpp"
+
 namespace vmgraft {
 namespace {
 
@@ -20,8 +22,6 @@ constexpr std::size_t kBars = 0x10;
 
 // reset_method's words by how much they reset. bus: the secondary bus, so firmware too; pm: a D3 round trip.
 constexpr std::array kStrongest{"bus", "cxl_bus", "device_specific", "acpi", "flr", "af_flr", "pm"};
-
-std::string sysfs(const std::string& address) { return "/sys/bus/pci/devices/" + address; }
 
 std::uint32_t little_endian(const std::string& bytes, std::size_t at, std::size_t width) {
   std::uint32_t value = 0;
@@ -48,7 +48,7 @@ std::string reset_function(Host& host, const PciFunction& function, std::string&
     return std::find(function.reset_methods.begin(), function.reset_methods.end(), word) != function.reset_methods.end();
   });
   if (best == kStrongest.end()) return fmt::format("{} has no way to be reset", function.address);
-  const std::string folder = sysfs(function.address);
+  const std::string folder = sysfs::device(function.address);
   try {
     host.write_attribute(folder + "/reset_method", *best, kResetDeadline);
     host.write_attribute(folder + "/reset", "1", kResetDeadline);
@@ -72,7 +72,7 @@ bool bars_are_lost(const std::string& config, const PciFunction& function) {
 }  // namespace
 
 std::string why_dead(Host& host, const PciFunction& function) {
-  const std::string config = host.read_range(sysfs(function.address) + "/config", 0, kConfigHeader);
+  const std::string config = host.read_range(sysfs::device(function.address) + "/config", 0, kConfigHeader);
   if (config.size() < kConfigHeader) return fmt::format("{} is gone from the bus", function.address);
   // A VF's vendor field reads 0xffff by the standard: its physical function speaks for it.
   const bool is_vf = !function.physical_function.empty();
@@ -82,7 +82,7 @@ std::string why_dead(Host& host, const PciFunction& function) {
   if (const auto header = static_cast<unsigned char>(config[0x0e]) & 0x7fu; header != 0)
     return fmt::format("{} has the header type {:02x}, which is no endpoint's", function.address, header);
   if (bars_are_lost(config, function)) return fmt::format("{} lost its BARs in the reset", function.address);
-  std::string power = host.read_file(sysfs(function.address) + "/power_state").value_or("D0");
+  std::string power = host.read_file(sysfs::device(function.address) + "/power_state").value_or("D0");
   while (!power.empty() && power.back() == '\n') power.pop_back();
   // On vfio-pci an idle function may sleep in D3hot; from D3cold some never come back.
   if (power == "D3cold" || power == "error") return fmt::format("{} is in power state {}", function.address, power);

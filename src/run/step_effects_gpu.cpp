@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "domain/placement.hpp"
+#include "gpu/sysfs.hpp"
 #include "run/step_effects.hpp"
 
 namespace vmgraft {
@@ -13,10 +14,8 @@ using std::chrono::seconds;
 constexpr seconds kBindDeadline{60};
 constexpr seconds kAttributeDeadline{30};
 
-std::string sysfs(const std::string& address) { return "/sys/bus/pci/devices/" + address; }
-
 std::string driver_of(Host& host, const std::string& address) {
-  const std::optional<std::string> link = host.read_link(sysfs(address) + "/driver");
+  const std::optional<std::string> link = host.read_link(sysfs::device(address) + "/driver");
   return link ? std::filesystem::path(*link).filename().string() : std::string{};
 }
 
@@ -26,12 +25,12 @@ std::string trimmed(std::string text) {
 }
 
 std::string override_of(Host& host, const std::string& address) {
-  const std::string text = trimmed(host.read_file(sysfs(address) + "/driver_override").value_or(""));
+  const std::string text = trimmed(host.read_file(sysfs::device(address) + "/driver_override").value_or(""));
   return text == "(null)" ? std::string{} : text;
 }
 
 void require_there(Host& host, const std::string& address) {
-  if (!host.stat(sysfs(address)))
+  if (!host.stat(sysfs::device(address)))
     throw Error(Errc::host_unfit, fmt::format("PCI function {} is not there (any more)", address),
                 "was the card taken out, or its virtual functions removed? lspci -D tells what there is");
 }
@@ -40,10 +39,10 @@ void require_there(Host& host, const std::string& address) {
 void bind(Host& host, const std::string& address, const std::string& driver, const std::string& driver_override) {
   require_there(host, address);
   if (override_of(host, address) != driver_override)
-    host.write_attribute(sysfs(address) + "/driver_override", driver_override + "\n", kAttributeDeadline);
+    host.write_attribute(sysfs::device(address) + "/driver_override", driver_override + "\n", kAttributeDeadline);
   const std::string now = driver_of(host, address);
   if (now == driver) return;
-  if (!now.empty()) host.write_attribute(sysfs(address) + "/driver/unbind", address, kBindDeadline);
+  if (!now.empty()) host.write_attribute(sysfs::device(address) + "/driver/unbind", address, kBindDeadline);
   if (!driver.empty()) host.write_attribute("/sys/bus/pci/drivers_probe", address, kBindDeadline);
   const std::string reached = driver_of(host, address);
   if (reached == driver) return;
@@ -55,7 +54,7 @@ void bind(Host& host, const std::string& address, const std::string& driver, con
 
 /// An attribute of a PCI function, all that plans write: of one that is gone, that is said, and not which file is missing.
 void write(Host& host, const std::string& path, const std::string& value) {
-  require_there(host, path.substr(sysfs("").size(), std::string_view("0000:41:00.0").size()));
+  require_there(host, path.substr(sysfs::device("").size(), std::string_view("0000:41:00.0").size()));
   if (trimmed(host.read_file(path).value_or("")) != value) host.write_attribute(path, value, kAttributeDeadline);
 }
 
@@ -103,7 +102,7 @@ void undo_step(World& world, const WriteAttribute& step) { write(world.host, ste
 
 void apply_step(World& world, const MakeMdev& step) {
   if (world.host.stat("/sys/bus/mdev/devices/" + step.uuid)) return;
-  world.host.write_attribute(fmt::format("{}/mdev_supported_types/{}/create", sysfs(step.parent), step.type), step.uuid,
+  world.host.write_attribute(fmt::format("{}/mdev_supported_types/{}/create", sysfs::device(step.parent), step.type), step.uuid,
                              kAttributeDeadline);
 }
 void undo_step(World& world, const MakeMdev& step) { apply_step(world, RemoveMdev{step.uuid}); }

@@ -10,6 +10,7 @@ set(unit_files
   unit/error_test.cpp
   unit/fake_pci_test.cpp
   unit/file_lock_test.cpp
+  unit/gpu_capabilities_test.cpp
   unit/gpu_check_hosts_test.cpp
   unit/gpu_check_test.cpp
   unit/gpu_choose_test.cpp

@@ -7,8 +7,10 @@
 
 #include "gpu/check.hpp"
 #include "gpu/check_rows.hpp"
+#include "gpu/choose.hpp"
 #include "model/size.hpp"
 #include "support/catch.hpp"
+#include "support/pci_config.hpp"
 #include "support/recorded_host.hpp"
 
 using namespace vmgraft;
@@ -55,6 +57,11 @@ struct Site {
     set(host.pci_folder(address) + "/class", "0x020000");
     if (!driver.empty()) link(host.pci_folder(address) + "/driver", "/sys/bus/pci/drivers/" + driver);
     return address;
+  }
+  /// Those of an SXM board: GPUs that they do not join go over PCIe.
+  void remove_nvswitches() {
+    for (const PciFunction& each : read_devices(host, {}).functions)
+      if (each.is_nvswitch()) set(host.pci_folder(each.address) + "/class", "0x088000");
   }
   void add_process(const std::string& node) {
     set("/proc/4242/comm", "trainer");
@@ -268,6 +275,15 @@ std::vector<Failure> device_failures() {
          s.set(s.host.pci_folder("0000:f1:00.0") + "/class", "0x068000");
          s.link(s.host.pci_folder("0000:f1:00.0") + "/driver", "/sys/bus/pci/drivers/nvidia-nvswitch");
        }},
+      {"peer-path", Health::warn, "goes from one processor to the other",
+       [](Site& s) {
+         s.remove_nvswitches();
+         s.set_here("numa_node", "0");
+         s.host.add_pci_function("0000:f2:00.0", 992, "pci0000:f2");
+         s.set(s.host.pci_folder("0000:f2:00.0") + "/class", "0x030200");
+         s.set(s.host.pci_folder("0000:f2:00.0") + "/numa_node", "1");
+         s.wanted.together = {s.gpu, "0000:f2:00.0"};
+       }},
   };
 }
 
@@ -380,6 +396,26 @@ TEST_CASE("each failure is one of a row, and each row has one") {
   for (const Failure& each : all_failures()) failing.insert(each.id);
   for (const CheckName& each : kCheckNames) known.emplace(each.name);
   CHECK(failing == known);
+}
+
+TEST_CASE("a switch that sends copies up to the IOMMU is read from its ports, and ATS from the GPU") {
+  Site site("sxm-8gpu", gpu_of("sxm-8gpu", ""));
+  site.remove_nvswitches();
+  const HostDevices devices = read_devices(site.host, {});
+  const PciFunction& gpu = *devices.find(site.gpu);
+  std::string peer;
+  for (const std::string& other : devices.gpus)
+    if (have_switch_between(gpu, *devices.find(other))) peer = other;
+  REQUIRE_FALSE(peer.empty());
+  site.wanted.together = {site.gpu, peer};
+  CHECK(text_of(site.rows(), "peer-path") == "ok below one switch with " + peer + "\n");
+  site.host.add_file(site.host.pci_folder(gpu.path.back()) + "/config", pci_config({{0x100, 0x0d, 0x001d005f, 0}}));
+  CHECK(text_of(site.rows(), "peer-path").starts_with("warn below one switch with " + peer + ", whose port " + gpu.path.back()));
+  site.set_here("power_state", "D3cold");  // reading would wake it up, and the port with it
+  CHECK(text_of(site.rows(), "peer-path").starts_with("ok "));
+  site.set_here("power_state", "D0");
+  site.host.add_file(site.folder() + "/config", pci_config({{0x100, 0x0f, 0, 0}}));
+  CHECK(text_of(site.rows(), "peer-path").starts_with("ok "));
 }
 
 TEST_CASE("a failure shows only when it happens: the recorded hosts as they are") {

@@ -178,7 +178,8 @@ TEST_CASE("a sound host and GPU give rows that are all ok, each id once, in the 
   }
   std::vector<std::string> names;
   for (const CheckName& each : kCheckNames)
-    if (each.name != "pf-in-use" && each.name != "amdgpu-rebind") names.emplace_back(each.name);  // a VF's, amdgpu's
+    if (each.name != "pf-in-use" && each.name != "amdgpu-rebind" && each.name != "peer-path")  // a VF's, amdgpu's, of two
+      names.emplace_back(each.name);
   CHECK(ids_of(rows) == names);
   CHECK_NOTHROW(refuse_failures(rows));
 }
@@ -255,6 +256,42 @@ TEST_CASE("check_gpu: a NUMA node that is not told matters only where there are 
   CHECK(has(found.remedy, "/sys/bus/pci/devices/0000:41:00.0/numa_node"));
   world.function(kGpu).numa_node = 1;
   expect(gpu_row(world, "numa-unknown"), Health::ok, "on NUMA node 1");
+}
+
+TEST_CASE("check_gpu: how far apart two GPUs of one VM are, and whether their switch lets copies through") {
+  World world;
+  PciFunction second = world.function(kGpu);
+  second.address = "0000:42:00.0";
+  world.function(kGpu).path = {"0000:40:01.0", "0000:45:00.0", "0000:46:00.0"};
+  second.path = {"0000:40:01.0", "0000:45:00.0", "0000:46:01.0"};
+  world.add(second);
+  CHECK(find_row(world.rows(), "peer-path") == nullptr);  // no GPU of this host
+  world.facts.devices.gpus.push_back(second.address);
+  expect(gpu_row(world, "peer-path"), Health::ok, "below one switch with 0000:42:00.0");
+  world.function(second.address).numa_node = 1;
+  expect(gpu_row(world, "peer-path"), Health::ok, "0000:42:00.0 on node 1: no other GPU is nearer");
+  world.function(second.address).numa_node = 0;
+  world.function(second.address).physical_function = "0000:43:00.0";  // a part of another one
+  CHECK(find_row(world.rows(), "peer-path") == nullptr);
+  world.function(second.address).physical_function.clear();
+  world.wanted.together = {kGpu, second.address};
+  expect(gpu_row(world, "peer-path"), Health::ok, "below one switch with 0000:42:00.0");
+  world.facts.use.redirecting = {"0000:46:01.0"};  // the other one's
+  expect(gpu_row(world, "peer-path"), Health::ok, "below one switch");
+  world.facts.use.redirecting = {"0000:46:00.0"};
+  expect(gpu_row(world, "peer-path"), Health::warn, "whose port 0000:46:00.0 sends what they copy to each other up to the IOMMU");
+  world.facts.use.with_ats = {kGpu};
+  expect(gpu_row(world, "peer-path"), Health::ok, "below one switch");
+  world.function(second.address).path = {"0000:80:01.0"};
+  expect(gpu_row(world, "peer-path"), Health::ok, "stays on its NUMA node");
+  world.function(second.address).numa_node = 1;
+  expect(gpu_row(world, "peer-path"), Health::warn, "it is on NUMA node 0, and 0000:42:00.0 on node 1: what they copy");
+  world.host().nodes.push_back(world.host().nodes.front());
+  world.function(second.address).numa_node = -1;
+  CHECK(find_row(world.rows(), "peer-path") == nullptr);  // not told where it is
+  world.function(second.address).numa_node = 1;
+  world.facts.devices.config.partitions = {{"p0", {kGpu, second.address}}};  // NVLink joins them
+  CHECK(find_row(world.rows(), "peer-path") == nullptr);
 }
 
 TEST_CASE("check_gpu: NVSwitches that the host runs want its fabric manager") {

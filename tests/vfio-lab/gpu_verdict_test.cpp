@@ -86,3 +86,18 @@ TEST_CASE("each GPU of the server gets its verdict, and asking for a bad one tou
   CHECK(lab.journals().empty());
   CHECK(lab.json({"list", "--all"}).at("vms").empty());
 }
+
+TEST_CASE("GPUs of two nodes are told to be far from each other: by gpu check, and by a start that explains itself") {
+  GpuLab lab;
+  std::string seen;
+  for (const nlohmann::json& row : lab.json({"gpu", "check", kGpu}).at("checks"))
+    if (row.at("id") == "peer-path") seen = row.at("seen");
+  CHECK(seen == "it is on NUMA node 0, and " + std::string(kFarGpu) + " on node 1: no other GPU is nearer");
+  const std::string vm = lab.name("far");
+  const std::string err = lab.vmgraft({"create", "idle", vm, "--gpus", "2", "--explain"}).err;
+  CHECK(lab.hostdevs(vm) == std::set<std::string>{kGpu, kCompanion, kFarGpu});
+  CHECK(err.find("GPU " + std::string(kFarGpu) + ": it is on NUMA node 1, and " + kGpu + " on node 0: what they copy") !=
+        std::string::npos);
+  lab.vmgraft({"delete", vm, "--yes"});
+  CHECK(drivers() == host_drivers());
+}
