@@ -94,6 +94,16 @@ CommandResult run_tool(ImageWork& work, const ToolRun& run) {
   return result;
 }
 
+std::string error_at_close(const CommandResult& result) {
+  constexpr std::string_view kName = "qemu-img: ";
+  for (const std::string& line : lines_of(result.err)) {
+    if (!line.starts_with(kName)) continue;
+    const std::string said = line.substr(kName.size());
+    if (!said.starts_with("warning: ") && !said.starts_with("info: ")) return said;
+  }
+  return {};
+}
+
 void convert_to_qcow2(ImageWork& work, const std::filesystem::path& source, const std::string& format,
                       const std::filesystem::path& target, const std::string& what) {
   const auto size = work.host.stat(source).value_or(FileInfo{}).size;
@@ -114,7 +124,7 @@ void convert_to_qcow2(ImageWork& work, const std::filesystem::path& source, cons
       tell(work, what, size / 100 * percent, size);
     }
   };
-  run_tool(work, run);
+  if (const std::string error = error_at_close(run_tool(work, run)); !error.empty()) throw tool_error(run.what, error, work.folder);
 }
 
 }  // namespace vmgraft

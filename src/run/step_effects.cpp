@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "domain/domain_xml.hpp"
+#include "image/programs.hpp"
 #include "model/size.hpp"
 #include "store/layer_file.hpp"
 #include "store/qcow2.hpp"
@@ -57,10 +58,12 @@ void run_qemu_img(World& world, std::vector<std::string> arguments, const std::s
   command.deadline = std::chrono::hours(24);
   if (may_interrupt) command.interrupted = world.interrupted;
   const CommandResult result = world.host.run(command);
-  if (result.exit_code == 0) return;
+  const std::string at_close = error_at_close(result);
+  if (result.exit_code == 0 && at_close.empty()) return;
   if (may_interrupt && world.interrupted != nullptr && world.interrupted->load())
     throw Error(Errc::interrupted, fmt::format("{}: interrupted", what));
-  throw Error(Errc::other, fmt::format("{}: qemu-img failed: {}", what, result.err.substr(0, result.err.find('\n'))));
+  const std::string said = at_close.empty() ? result.err.substr(0, result.err.find('\n')) : at_close;
+  throw Error(Errc::other, fmt::format("{}: qemu-img failed: {}", what, said));
 }
 
 std::string backing_of(World& world, const std::string& id) {

@@ -236,7 +236,8 @@ TEST_CASE("create, show and list agree with virsh about what exists", "[session]
   static_cast<void>(lab.name("agree-1"));
   static_cast<void>(lab.name("agree-2"));
   const std::string names = lab.virsh({"list", "--all", "--name"});
-  for (const nlohmann::json& each : lab.json({"list", "--all"}).at("vms"))
+  const nlohmann::json vms = lab.json({"list", "--all"}).at("vms");
+  for (const nlohmann::json& each : vms)
     CHECK(names.find(each.at("name").get<std::string>() + "\n") != std::string::npos);
   CHECK(names.find(vm + "-1\n") != std::string::npos);
   CHECK(names.find(vm + "-2\n") != std::string::npos);

@@ -225,6 +225,15 @@ TEST_CASE("A full disk is said as such, with what to do") {
   CHECK(error.hint().find("free space there") != std::string::npos);
 }
 
+TEST_CASE("What qemu-img could not write when it closed the file is an error, though it ends with 0") {
+  const auto error = [](const std::string& err) { return error_at_close({0, false, {}, err}); };
+  CHECK(error("qemu-img: Failed to flush the L2 table cache: Input/output error\nqemu-img: Failed to flush the refcount block "
+              "cache: Input/output error\n") == "Failed to flush the L2 table cache: Input/output error");
+  CHECK(error("qemu-img: warning: it is slow\nqemu-img: Lost persistent bitmaps\n") == "Lost persistent bitmaps");
+  for (const char* fine : {"", "qemu-img: warning: it is slow\n", "qemu-img: info: read\n", "Repairing cluster 0 refcount=1 reference=0\n"})
+    CHECK(error(fine).empty());
+}
+
 TEST_CASE("A tool's last words are in the error, and what is missing names its package") {
   ImageBench bench;
   ToolRun run;

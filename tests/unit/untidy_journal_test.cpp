@@ -135,8 +135,11 @@ TEST_CASE("a head that nothing names any more does not keep a clone's layers fro
 }
 
 // qemu-img names the new base in the header before it writes the tables that lead to what it copied: the header was
-// taken for the proof that a merge was done, and the layer that held the data was deleted.
+// taken for the proof that a merge was done, and the layer that held the data was deleted. What a disk refuses when qemu-img
+// closes the file is told on stderr, and in no exit code: an image whose tables were lost was taken for whole.
 TEST_CASE("a merge whose qemu-img died after it had named the new base is done once more before anything is deleted") {
+  const CommandResult first = GENERATE(CommandResult{137, false, {}, {}},
+                                       CommandResult{0, false, {}, "qemu-img: Failed to flush the L2 table cache: Input/output error\n"});
   PlanWorld world;
   world.add_vm("a");
   world.touch("a");
@@ -158,7 +161,7 @@ TEST_CASE("a merge whose qemu-img died after it had named the new base is done o
       run += command.argv.at(7);
     }
     runs.push_back(run);
-    return CommandResult{runs.size() == 1 ? 137 : 0, false, {}, {}};
+    return runs.size() == 1 ? first : CommandResult{0, false, {}, "qemu-img: warning: the disk is slow\n"};
   });
   CHECK_THROWS_AS(world.run(plan), Error);
   REQUIRE(journals(world).size() == 1);

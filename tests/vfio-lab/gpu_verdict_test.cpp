@@ -90,7 +90,8 @@ TEST_CASE("each GPU of the server gets its verdict, and asking for a bad one tou
 TEST_CASE("GPUs of two nodes are told to be far from each other: by gpu check, and by a start that explains itself") {
   GpuLab lab;
   std::string seen;
-  for (const nlohmann::json& row : lab.json({"gpu", "check", kGpu}).at("checks"))
+  const nlohmann::json checks = lab.json({"gpu", "check", kGpu}).at("checks");
+  for (const nlohmann::json& row : checks)
     if (row.at("id") == "peer-path") seen = row.at("seen");
   CHECK(seen == "it is on NUMA node 0, and " + std::string(kFarGpu) + " on node 1: no other GPU is nearer");
   const std::string vm = lab.name("far");
