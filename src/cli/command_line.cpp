@@ -140,7 +140,8 @@ void Arguments::duration(const std::string& option, std::optional<std::chrono::s
   options_.push_back({option + " DURATION", help});
 }
 
-void Arguments::life_time(const std::string& option, std::optional<std::chrono::seconds>& value, const std::string& help) {
+void Arguments::life_time(const std::string& option, std::optional<std::chrono::seconds>& value,
+                          const std::string& help) {
   app_.add_option_function<std::string>(option, [option, &value](const std::string& text) {
     value = text == "never" ? kForever : to_duration(option, text, "write 90s, 5m, 8h, 2d or 1h30m; or never");
   });

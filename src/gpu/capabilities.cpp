@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t kFirst = 0x100, kEnd = 0x1000;  // where extended capabilities stand
 constexpr unsigned kAcs = 0x0d, kAts = 0x0f;
-constexpr std::size_t kAcsControl = 6;
+constexpr std::size_t kAcsWord = 4;  // what it can do, and in the upper half what is on
 constexpr unsigned kRequestRedirect = 1U << 2;
 
 std::string config_file(Host& host, const std::string& address) {
@@ -44,8 +44,8 @@ bool redirects_peers(Host& host, const std::string& port) {
   const std::string config = sysfs::start_of(host, config_file(host, port), kEnd);
   const auto acs = find_capability(config, kAcs);
   if (!acs) return false;
-  const auto control = word_at(config, *acs + kAcsControl - 2);  // the upper half of the word that begins with what it can
-  return control && (*control >> 16 & kRequestRedirect) != 0;
+  const auto word = word_at(config, *acs + kAcsWord);
+  return word && (*word >> 16 & kRequestRedirect) != 0;
 }
 
 bool has_ats(Host& host, const std::string& address) {

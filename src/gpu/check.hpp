@@ -31,8 +31,8 @@ struct CheckFor {
 
 /// "GPU 0000:41:00.0: <seen> [id]".
 [[nodiscard]] std::string check_text(const GpuCheck& row);
-/// Every failing row as one Error(host_unfit, or conflict when all that fails is another holder), the first by check_text()
-/// as its message, its remedy as the hint, the rest as context. Nothing when none fails.
+/// Every failing row as one Error(host_unfit, or conflict when all that fails is another holder), the first by
+/// check_text() as its message, its remedy as the hint, the rest as context. Nothing when none fails.
 void refuse_failures(const std::vector<GpuCheck>& rows);
 
 }  // namespace vmgraft

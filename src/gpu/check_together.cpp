@@ -67,7 +67,8 @@ void check_fabric_manager(CheckRows& rows, const CheckCase& each) {
             "systemctl start nvidia-fabricmanager, and activate the partition before the VM starts (fmpm -a)");
 }
 
-// The port of the GPU's own side, below what both hang on, that does not let their copies through; "" when none is known.
+// The port of the GPU's own side, below what both hang on, that does not let their copies through; "" when none is
+// known.
 std::string redirecting_port(const CheckCase& each, const PciFunction& peer) {
   const auto& path = each.function.path;
   const auto parted = std::mismatch(path.begin(), path.end(), peer.path.begin(), peer.path.end());
@@ -85,7 +86,8 @@ const PciFunction* find_peer(const CheckCase& each) {
     if (peer == nullptr || address == each.gpu.address) continue;
     if (!has_mates && (!peer->physical_function.empty() || peer->boot_vga)) continue;
     const auto distance = [&](const PciFunction& to) { return link_distance(each.function, to); };
-    if (found == nullptr || (has_mates ? distance(*peer) > distance(*found) : distance(*peer) < distance(*found))) found = peer;
+    if (found == nullptr || (has_mates ? distance(*peer) > distance(*found) : distance(*peer) < distance(*found)))
+      found = peer;
   }
   return found;
 }
@@ -99,9 +101,11 @@ void check_peer_path(CheckRows& rows, const CheckCase& each) {
   const bool is_known = each.function.numa_node >= 0 && peer->numa_node >= 0;
   if (!is_known && each.facts.settings.nodes.size() > 1) return;  // numa-unknown says that
   if (is_known && each.function.numa_node != peer->numa_node) {
-    const std::string nodes = fmt::format("it is on NUMA node {}, and {} on node {}", each.function.numa_node, other, peer->numa_node);
+    const std::string nodes =
+        fmt::format("it is on NUMA node {}, and {} on node {}", each.function.numa_node, other, peer->numa_node);
     if (each.wanted.together.size() < 2) return rows.ok(CheckId::peer_path, nodes + ": no other GPU is nearer");
-    return rows.warn(CheckId::peer_path, nodes + ": what they copy to each other goes from one processor to the other, slower",
+    return rows.warn(CheckId::peer_path,
+                     nodes + ": what they copy to each other goes from one processor to the other, slower",
                      "ask for numa=required, or by address: vmgraft gpu list --tree shows what is near");
   }
   if (!have_switch_between(each.function, *peer))
@@ -109,11 +113,12 @@ void check_peer_path(CheckRows& rows, const CheckCase& each) {
   const std::string port = redirecting_port(each, *peer);
   if (port.empty() || each.facts.use.with_ats.contains(each.gpu.address))
     return rows.ok(CheckId::peer_path, "below one switch with " + other);
-  rows.warn(CheckId::peer_path,
-            fmt::format("below one switch with {}, whose port {} sends what they copy to each other up to the IOMMU (ACS), "
-                        "and it has no ATS: slower than the switch",
-                        other, printable(port)),
-            "turn ATS on in the GPU's firmware where it has that; without ACS both would be one IOMMU group");
+  rows.warn(
+      CheckId::peer_path,
+      fmt::format("below one switch with {}, whose port {} sends what they copy to each other up to the IOMMU (ACS), "
+                  "and it has no ATS: slower than the switch",
+                  other, printable(port)),
+      "turn ATS on in the GPU's firmware where it has that; without ACS both would be one IOMMU group");
 }
 
 struct AddressSpace {

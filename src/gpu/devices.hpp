@@ -104,8 +104,8 @@ struct HostUse {
   std::map<std::string, std::string> default_route;    ///< function -> NIC that carries the default route
   std::map<std::string, std::string> framebuffers;     ///< function -> "efifb", whose memory lies in its BARs (/proc/iomem)
   bool has_fabric_manager = false;                     ///< nv-fabricmanager runs; asked only where there are NVSwitches
-  std::set<std::string> redirecting;                   ///< ports of switches that send up to the IOMMU what GPUs below copy (ACS)
-  std::set<std::string> with_ats;                      ///< GPUs whose copies such a port lets through
+  std::set<std::string> redirecting;  ///< ports of switches that send up to the IOMMU what GPUs below copy (ACS)
+  std::set<std::string> with_ats;     ///< GPUs whose copies such a port lets through
   std::map<std::string, std::string> consoles;         ///< function -> connector that is connected and enabled: "HDMI-A-1"
 };
 

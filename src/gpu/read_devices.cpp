@@ -235,8 +235,7 @@ class DevicesReader {
 
   /// It joins the GPUs of its board: who asks for several wants to know that it is there.
   [[nodiscard]] bool is_nvswitch(const std::string& folder, std::uint32_t class_code) {
-    return class_code >> 8 == 0x0680 &&
-           number_at<std::uint16_t>(host_, folder + "/vendor", 16, 0) == kNvidia;
+    return class_code >> 8 == 0x0680 && number_at<std::uint16_t>(host_, folder + "/vendor", 16, 0) == kNvidia;
   }
 
   /// \returns nothing when there is no such function any more.

@@ -124,7 +124,8 @@ void convert_to_qcow2(ImageWork& work, const std::filesystem::path& source, cons
       tell(work, what, size / 100 * percent, size);
     }
   };
-  if (const std::string error = error_at_close(run_tool(work, run)); !error.empty()) throw tool_error(run.what, error, work.folder);
+  if (const std::string error = error_at_close(run_tool(work, run)); !error.empty())
+    throw tool_error(run.what, error, work.folder);
 }
 
 }  // namespace vmgraft

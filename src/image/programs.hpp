@@ -38,8 +38,8 @@ void stop_if_interrupted(const ImageWork& work);
 
 void tell(const ImageWork& work, std::string what, std::uint64_t done = 0, std::uint64_t total = 0);
 
-/// The error that a qemu-img reports which ends with 0 all the same: what it cannot write of a qcow2's tables as it closes
-/// the file costs it no exit code. Empty: none.
+/// The error that a qemu-img reports which ends with 0 all the same: what it cannot write of a qcow2's tables as it
+/// closes the file costs it no exit code. Empty: none.
 [[nodiscard]] std::string error_at_close(const CommandResult& result);
 
 /// Convert a disk file into a fresh qcow2 without backing file, with progress; the source's format is always said,

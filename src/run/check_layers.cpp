@@ -16,7 +16,6 @@
 namespace vmgraft {
 namespace {
 
-
 /// What the layers are for, from every ref that can be read.
 struct Uses {
   std::set<std::string> frozen;                   ///< something stands on them or names them: they never change

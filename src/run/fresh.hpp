@@ -25,6 +25,7 @@ namespace vmgraft {
 /// \throws Error usage: \p asked is nothing.
 void require_life(std::optional<std::chrono::seconds> asked);
 /// Until when a new VM lives; "" when there is no end.
-[[nodiscard]] std::string fresh_expiry(std::optional<std::chrono::seconds> asked, std::optional<std::chrono::seconds> of_template);
+[[nodiscard]] std::string fresh_expiry(std::optional<std::chrono::seconds> asked,
+                                       std::optional<std::chrono::seconds> of_template);
 
 }  // namespace vmgraft

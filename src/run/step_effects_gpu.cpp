@@ -102,8 +102,8 @@ void undo_step(World& world, const WriteAttribute& step) { write(world.host, ste
 
 void apply_step(World& world, const MakeMdev& step) {
   if (world.host.stat("/sys/bus/mdev/devices/" + step.uuid)) return;
-  world.host.write_attribute(fmt::format("{}/mdev_supported_types/{}/create", sysfs::device(step.parent), step.type), step.uuid,
-                             kAttributeDeadline);
+  world.host.write_attribute(fmt::format("{}/mdev_supported_types/{}/create", sysfs::device(step.parent), step.type),
+                             step.uuid, kAttributeDeadline);
 }
 void undo_step(World& world, const MakeMdev& step) { apply_step(world, RemoveMdev{step.uuid}); }
 

@@ -13,7 +13,6 @@
 namespace vmgraft {
 namespace {
 
-
 std::string shown(const std::filesystem::path& file) { return "'" + printable(file.native(), 4096) + "'"; }
 
 const char* const kPutBack =

@@ -135,11 +135,12 @@ TEST_CASE("a head that nothing names any more does not keep a clone's layers fro
 }
 
 // qemu-img names the new base in the header before it writes the tables that lead to what it copied: the header was
-// taken for the proof that a merge was done, and the layer that held the data was deleted. What a disk refuses when qemu-img
-// closes the file is told on stderr, and in no exit code: an image whose tables were lost was taken for whole.
+// taken for the proof that a merge was done, and the layer that held the data was deleted. What a disk refuses when
+// qemu-img closes the file is told on stderr, and in no exit code: an image whose tables were lost was taken for whole.
 TEST_CASE("a merge whose qemu-img died after it had named the new base is done once more before anything is deleted") {
-  const CommandResult first = GENERATE(CommandResult{137, false, {}, {}},
-                                       CommandResult{0, false, {}, "qemu-img: Failed to flush the L2 table cache: Input/output error\n"});
+  const CommandResult first =
+      GENERATE(CommandResult{137, false, {}, {}},
+               CommandResult{0, false, {}, "qemu-img: Failed to flush the L2 table cache: Input/output error\n"});
   PlanWorld world;
   world.add_vm("a");
   world.touch("a");
