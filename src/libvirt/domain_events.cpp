@@ -15,7 +15,7 @@ namespace {
 using State = DomainEvents::State;
 
 // A signal handler can only set a flag, so it is looked at this often while we wait.
-constexpr std::chrono::milliseconds kLook{100};
+constexpr std::chrono::milliseconds kLookAtFlag{100};
 
 /// Change the news from a callback of libvirt, through which no exception may pass.
 template <typename Change>
@@ -122,7 +122,7 @@ Wake DomainEvents::wait(Clock::time_point deadline, const std::atomic<bool>* int
     }
     const auto now = Clock::now();
     if (now >= deadline) return Wake::timed_out;
-    state_->changed.wait_until(lock, std::min(deadline, now + kLook));
+    state_->changed.wait_until(lock, std::min(deadline, now + kLookAtFlag));
   }
 }
 
