@@ -265,9 +265,32 @@ void apply_step(World& world, const UndefineDomain& step) {
   if (world.hypervisor().find_by_uuid(step.uuid)) world.hypervisor().undefine(step.uuid, step.keep_tpm);
 }
 
-bool has_switched(World& world, const SwitchDisks& step) {
+namespace {
+
+bool are_on_new_layers(World& world, const SwitchDisks& step) {
   return !step.disks.empty() && active_path(world, step.uuid, step.disks.front().target) ==
                                     world.store.layer_file(step.disks.front().layer).string();
+}
+
+/// The VM died when libvirt had been asked for its memory: of a VM that is off libvirt takes the disks alone, and says that all
+/// is done. Nothing has been written to the new layers.
+bool has_missed_memory(World& world, const SwitchDisks& step) {
+  if (step.memory.empty() || world.host.stat(step.memory)) return false;
+  const std::optional<DomainState> domain = world.hypervisor().find_by_uuid(step.uuid);
+  return domain && !is_active(*domain);
+}
+
+void move_back(World& world, const SwitchDisks& step) {
+  std::map<std::string, std::string> paths;
+  for (const SwitchDisk& disk : step.disks)
+    paths[disk.target] = world.store.layer_file(world.store.layer(disk.layer).parent);
+  define(world, step.uuid, with_disk_paths(world.hypervisor().domain_xml(step.uuid, true), paths), Schema::known);
+}
+
+}  // namespace
+
+bool has_switched(World& world, const SwitchDisks& step) {
+  return are_on_new_layers(world, step) && !has_missed_memory(world, step);
 }
 
 namespace {
@@ -297,6 +320,9 @@ void apply_step(World& world, const SwitchDisks& step) {
       hypervisor.switch_to_overlays(step.uuid, overlays, step.untouched);
     else
       hypervisor.save_memory(step.uuid, step.memory, overlays, step.untouched);
+    if (has_missed_memory(world, step))
+      throw Error(Errc::conflict, fmt::format("VM '{}' went off while its memory was to be saved", step.name),
+                  "without --memory a snapshot takes its disks as they are");
   } catch (...) {
     failure = std::current_exception();
   }
@@ -310,6 +336,7 @@ void undo_step(World& world, const SwitchDisks& step) {
   if (has_switched(world, step))
     throw Error(Errc::conflict, fmt::format("libvirt has switched the disks of VM '{}' after all, for a process that died", step.name),
                 "the next command finishes it");
+  if (are_on_new_layers(world, step)) move_back(world, step);
   for (const CopyPath& sidecar : step.sidecars) undo_step(world, sidecar);
   if (!step.memory.empty()) world.host.remove(step.memory);
   thaw_if_running(world, step);

@@ -272,6 +272,11 @@ void FakeHypervisor::save_memory(const std::string& uuid, const std::string& fil
   std::map<std::string, std::string> paths;
   for (const OverlayTarget& disk : disks) paths[disk.target] = disk.overlay;
   domain.xml = with_disk_paths(domain.xml, paths);
+  if (loses_power_) {
+    domain.running = false;
+    domain.live.reset();
+    return save(uuid, domain);
+  }
   if (domain.live) domain.live = with_disk_paths(*domain.live, paths);
   Command command;
   command.argv = {kSaveMemory, path_of(uuid), file, memory};

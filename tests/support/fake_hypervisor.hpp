@@ -32,6 +32,8 @@ class FakeHypervisor final : public Hypervisor {
     at_work_ = std::move(work);
     waits_left_ = nth;
   }
+  /// No effect: the VM goes off when its memory is asked for; libvirt takes its disks alone, and says that all is done.
+  void lose_power_when_memory_is_saved() { loses_power_ = true; }
   /// No effect: as if the guest had been started and written to its disks.
   void set_running(const std::string& uuid, bool running);
   /// No effect: it runs by another XML than its definition.
@@ -95,6 +97,7 @@ class FakeHypervisor final : public Hypervisor {
   FakeHost& host_;
   bool agent_ = true;
   bool refuse_freeze_ = false;
+  bool loses_power_ = false;
   std::function<void()> at_work_;
   unsigned waits_left_ = 0;
   bool lets_go_ = true;

@@ -96,3 +96,48 @@ TEST_CASE("a snapshot that libvirt never made for a dead process is undone") {
   Asked asked;
   CHECK(asked.recover().starts_with("undid 'snapshot"));
 }
+
+// libvirt's answer to a VM that has just gone off is a snapshot of its disks. It was kept as one that has a memory.
+TEST_CASE("a VM that goes off while its memory is asked for keeps its disks and gets no snapshot, at once or by the next command") {
+  const bool is_killed = GENERATE(false, true);
+  PlanWorld world;
+  world.add_vm("a");
+  const std::string uuid = world.uuid("a");
+  world.hypervisor.set_running(uuid, true);
+  world.hypervisor.lose_power_when_memory_is_saved();
+  const std::string manifest = *world.host.read_file(world.store.manifest_file("a"));
+  const std::string definition = world.hypervisor.domain_xml(uuid, true);
+  const std::vector<std::string> layers = world.host.list_folder(world.store.layers_folder());
+  SnapshotPlanInput input{world.store, world.facts("a"), "s1", "", "2026-01-02T03:04:05Z", false, world.ids(2)};
+  input.memory = true;
+  const Plan plan = plan_snapshot(std::move(input));
+  world.host.reset();
+  if (is_killed) {
+    PlanWorld whole(world);
+    whole.hypervisor.lose_power_when_memory_is_saved();
+    CHECK_THROWS_AS(whole.run(plan), Error);
+    const std::vector<std::string>& calls = whole.host.calls();
+    const auto asked = std::find_if(calls.begin(), calls.end(),
+                                    [](const std::string& call) { return call.find(" /libvirt/") != std::string::npos; });
+    REQUIRE(asked != calls.end());
+    world.host.die_at(static_cast<std::size_t>(asked - calls.begin()) + 1, FakeHost::When::after);
+    CHECK_THROWS_AS(world.run(plan), Death);
+    world.host.revive();
+    CHECK_FALSE(world.hypervisor.domain_xml(uuid, true) == definition);
+    const std::string file = world.store.journal_folder() / world.host.list_folder(world.store.journal_folder()).at(0);
+    CHECK(Executor(world.world()).recover(journal_from_json(*world.host.read_file(file), file)).starts_with("undid "));
+  } else {
+    try {
+      world.run(plan);
+      FAIL("a snapshot with a memory of a VM that is off");
+    } catch (const Error& error) {
+      CHECK(std::string(error.what()) == "VM 'a' went off while its memory was to be saved");
+      CHECK(error.leftovers().empty());
+    }
+  }
+  CHECK(*world.host.read_file(world.store.manifest_file("a")) == manifest);
+  CHECK(world.hypervisor.domain_xml(uuid, true) == definition);
+  CHECK(world.host.list_folder(world.store.layers_folder()) == layers);
+  CHECK(world.host.list_folder(world.store.journal_folder()).empty());
+  CHECK_FALSE(world.host.exists(world.store.snapshot_folder("a", "s1")));
+}
