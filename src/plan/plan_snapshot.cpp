@@ -104,6 +104,20 @@ Plan plan_snapshot(SnapshotPlanInput input) {
   return plan;
 }
 
+Plan without_memory(const Plan& plan) {
+  Plan disks = plan;
+  for (Step& step : disks.steps)
+    if (auto* move = std::get_if<SwitchDisks>(&step)) move->memory.clear();
+  // The manifest comes last. A journal of somebody else's may end with anything.
+  if (auto* write = disks.steps.empty() ? nullptr : std::get_if<WriteFile>(&disks.steps.back())) {
+    Manifest after = manifest_from_json(write->content, write->path);
+    for (SnapshotRecord& snapshot : after.snapshots)
+      if (snapshot.name == after.current) snapshot.memory = false;
+    write->content = to_json_text(after);
+  }
+  return disks;
+}
+
 Plan plan_snapshot_delete(const Store& store, const Manifest& manifest, const std::string& snapshot) {
   Plan plan{fmt::format("snapshot delete {}@{}", manifest.name, snapshot), {manifest.name}, {}};
   Manifest after = manifest;

@@ -24,6 +24,9 @@ struct SnapshotPlanInput {
 /// \throws Error conflict: the name is taken, or a chain would grow too long.
 [[nodiscard]] Plan plan_snapshot(SnapshotPlanInput input);
 
+/// Of a plan_snapshot() with memory, the one that keeps the disks alone.
+[[nodiscard]] Plan without_memory(const Plan& plan);
+
 /// Remove the name. Its layers go, or are merged, by plan_sweep and plan_merge afterwards.
 [[nodiscard]] Plan plan_snapshot_delete(const Store& store, const Manifest& manifest, const std::string& snapshot);
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "domain/hostdev_xml.hpp"
+#include "plan/plan_snapshot.hpp"
 #include "run/fresh.hpp"
 #include "run/step_effects.hpp"
 #include "run/store_trust.hpp"
@@ -193,12 +194,13 @@ void Executor::run(JournalEntry& entry) {
 bool Executor::is_past_return(const JournalEntry& entry) {
   if (entry.committed) return true;
   for (const Step& step : entry.plan.steps)
-    if (const auto* move = std::get_if<SwitchDisks>(&step)) return has_switched(world_, *move);
+    if (const auto* move = std::get_if<SwitchDisks>(&step))
+      return has_switched(world_, *move) && !has_missed_memory(world_, *move);
   return false;
 }
 
-std::string Executor::recover(const JournalEntry& entry) {
-  const std::string who = fmt::format("'{}', which process {} had left half done", entry.plan.verb, entry.pid);
+std::string Executor::recover(JournalEntry entry) {
+  std::string who = fmt::format("'{}', which process {} had left half done", entry.plan.verb, entry.pid);
   require_own_journal(entry, entry.id, world_.store, world_.tpm_folder);
   if (touches_devices(entry.plan) && !world_.host.stat(device_mark(entry.id))) {
     remove_journal(entry.id);
@@ -208,6 +210,13 @@ std::string Executor::recover(const JournalEntry& entry) {
   // libvirt goes on with what the dead process had asked of it: a snapshot of memory takes long, and what is to be done about
   // it is known when the disks have been switched, or not.
   for (const std::string& uuid : domains_of(entry.plan, world_.tpm_folder)) world_.hypervisor().settle(uuid, world_.interrupted);
+  // The VM may have run on the new layers since: they are kept.
+  const auto moves = std::find_if(entry.plan.steps.begin(), entry.plan.steps.end(),
+                                  [](const Step& step) { return std::holds_alternative<SwitchDisks>(step); });
+  if (moves != entry.plan.steps.end() && has_missed_memory(world_, std::get<SwitchDisks>(*moves))) {
+    entry.plan = without_memory(entry.plan);
+    who += ", without a memory: the VM had gone off before it was written";
+  }
   if (is_past_return(entry)) {
     std::size_t from = 0;
     // What stands before the point of no return was done by the dead process.
@@ -217,8 +226,7 @@ std::string Executor::recover(const JournalEntry& entry) {
         break;
       }
     const std::optional<Error> unplugged = finish(entry, from);
-    JournalEntry done = entry;
-    end(done);
+    end(entry);
     return unplugged ? fmt::format("finished {}, but: {}", who, unplugged->leftovers().front()) : fmt::format("finished {}", who);
   }
   const std::vector<std::string> leftovers = undo_all(entry.plan.steps, entry.plan.steps.size());

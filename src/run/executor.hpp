@@ -53,7 +53,7 @@ class Executor {
 
   /// Finish or undo what a dead process left, if it is what vmgraft leaves: see store_trust.hpp. Returns one line about
   /// it. What is to be tidied up keeps its journal, for the caller to do so and to close it.
-  std::string recover(const JournalEntry& entry);
+  std::string recover(JournalEntry entry);
 
  private:
   void apply(const Step& step);

@@ -265,22 +265,22 @@ void apply_step(World& world, const UndefineDomain& step) {
   if (world.hypervisor().find_by_uuid(step.uuid)) world.hypervisor().undefine(step.uuid, step.keep_tpm);
 }
 
-namespace {
-
-bool are_on_new_layers(World& world, const SwitchDisks& step) {
+bool has_switched(World& world, const SwitchDisks& step) {
   return !step.disks.empty() && active_path(world, step.uuid, step.disks.front().target) ==
                                     world.store.layer_file(step.disks.front().layer).string();
 }
 
-/// The VM died when libvirt had been asked for its memory: of a VM that is off libvirt takes the disks alone, and says that all
-/// is done. Nothing has been written to the new layers.
 bool has_missed_memory(World& world, const SwitchDisks& step) {
-  if (step.memory.empty() || world.host.stat(step.memory)) return false;
-  const std::optional<DomainState> domain = world.hypervisor().find_by_uuid(step.uuid);
-  return domain && !is_active(*domain);
+  return !step.memory.empty() && has_switched(world, step) && !world.host.stat(step.memory);
 }
 
+namespace {
+
 void move_back(World& world, const SwitchDisks& step) {
+  if (is_active(world.hypervisor().find_by_uuid(step.uuid)))
+    throw Error(Errc::conflict,
+                fmt::format("VM '{}' was started again on the disks of a snapshot that has no memory", step.name),
+                "the next command keeps that snapshot, without a memory");
   std::map<std::string, std::string> paths;
   for (const SwitchDisk& disk : step.disks)
     paths[disk.target] = world.store.layer_file(world.store.layer(disk.layer).parent);
@@ -288,10 +288,6 @@ void move_back(World& world, const SwitchDisks& step) {
 }
 
 }  // namespace
-
-bool has_switched(World& world, const SwitchDisks& step) {
-  return are_on_new_layers(world, step) && !has_missed_memory(world, step);
-}
 
 namespace {
 
@@ -333,10 +329,12 @@ void apply_step(World& world, const SwitchDisks& step) {
 void undo_step(World& world, const SwitchDisks& step) {
   // A request that had not begun when recovery looked.
   world.hypervisor().settle(step.uuid, nullptr);
-  if (has_switched(world, step))
-    throw Error(Errc::conflict, fmt::format("libvirt has switched the disks of VM '{}' after all, for a process that died", step.name),
+  if (has_missed_memory(world, step))
+    move_back(world, step);
+  else if (has_switched(world, step))
+    throw Error(Errc::conflict,
+                fmt::format("libvirt has switched the disks of VM '{}' after all, for a process that died", step.name),
                 "the next command finishes it");
-  if (are_on_new_layers(world, step)) move_back(world, step);
   for (const CopyPath& sidecar : step.sidecars) undo_step(world, sidecar);
   if (!step.memory.empty()) world.host.remove(step.memory);
   thaw_if_running(world, step);

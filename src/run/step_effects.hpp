@@ -57,5 +57,8 @@ void undo_step(World&, const Step&) {}
 
 /// Whether the domain writes to the new heads already.
 [[nodiscard]] bool has_switched(World& world, const SwitchDisks& step);
+/// The VM died when libvirt had been asked for its memory: of a VM that is off libvirt takes the disks alone, and says
+/// that all is done.
+[[nodiscard]] bool has_missed_memory(World& world, const SwitchDisks& step);
 
 }  // namespace vmgraft

@@ -97,47 +97,92 @@ TEST_CASE("a snapshot that libvirt never made for a dead process is undone") {
   CHECK(asked.recover().starts_with("undid 'snapshot"));
 }
 
-// libvirt's answer to a VM that has just gone off is a snapshot of its disks. It was kept as one that has a memory.
-TEST_CASE("a VM that goes off while its memory is asked for keeps its disks and gets no snapshot, at once or by the next command") {
-  const bool is_killed = GENERATE(false, true);
+namespace {
+
+/// A VM "a" that goes off when its memory is asked for: libvirt makes a snapshot of its disks, and says done.
+struct GoesOff {
   PlanWorld world;
-  world.add_vm("a");
-  const std::string uuid = world.uuid("a");
-  world.hypervisor.set_running(uuid, true);
-  world.hypervisor.lose_power_when_memory_is_saved();
-  const std::string manifest = *world.host.read_file(world.store.manifest_file("a"));
-  const std::string definition = world.hypervisor.domain_xml(uuid, true);
-  const std::vector<std::string> layers = world.host.list_folder(world.store.layers_folder());
-  SnapshotPlanInput input{world.store, world.facts("a"), "s1", "", "2026-01-02T03:04:05Z", false, world.ids(2)};
-  input.memory = true;
-  const Plan plan = plan_snapshot(std::move(input));
-  world.host.reset();
-  if (is_killed) {
+  std::string uuid;
+  std::string definition;
+  Plan plan;
+
+  GoesOff() {
+    world.add_vm("a");
+    uuid = world.uuid("a");
+    world.hypervisor.set_running(uuid, true);
+    world.hypervisor.lose_power_when_memory_is_saved();
+    definition = world.hypervisor.domain_xml(uuid, true);
+    SnapshotPlanInput input{world.store, world.facts("a"), "s1", "", "2026-01-02T03:04:05Z", false, world.ids(2)};
+    input.memory = true;
+    plan = plan_snapshot(std::move(input));
+    world.host.reset();
+  }
+
+  /// The call of the host in which libvirt is asked.
+  [[nodiscard]] std::size_t asked() const {
     PlanWorld whole(world);
     whole.hypervisor.lose_power_when_memory_is_saved();
     CHECK_THROWS_AS(whole.run(plan), Error);
     const std::vector<std::string>& calls = whole.host.calls();
-    const auto asked = std::find_if(calls.begin(), calls.end(),
-                                    [](const std::string& call) { return call.find(" /libvirt/") != std::string::npos; });
-    REQUIRE(asked != calls.end());
-    world.host.die_at(static_cast<std::size_t>(asked - calls.begin()) + 1, FakeHost::When::after);
-    CHECK_THROWS_AS(world.run(plan), Death);
-    world.host.revive();
-    CHECK_FALSE(world.hypervisor.domain_xml(uuid, true) == definition);
+    const auto found = std::find_if(calls.begin(), calls.end(), [](const std::string& call) {
+      return call.find(" /libvirt/") != std::string::npos;
+    });
+    REQUIRE(found != calls.end());
+    return static_cast<std::size_t>(found - calls.begin()) + 1;
+  }
+
+  std::string recover() {
     const std::string file = world.store.journal_folder() / world.host.list_folder(world.store.journal_folder()).at(0);
-    CHECK(Executor(world.world()).recover(journal_from_json(*world.host.read_file(file), file)).starts_with("undid "));
-  } else {
-    try {
-      world.run(plan);
-      FAIL("a snapshot with a memory of a VM that is off");
-    } catch (const Error& error) {
-      CHECK(std::string(error.what()) == "VM 'a' went off while its memory was to be saved");
-      CHECK(error.leftovers().empty());
-    }
+    return Executor(world.world()).recover(journal_from_json(*world.host.read_file(file), file));
+  }
+};
+
+}  // namespace
+
+// libvirt's answer to a VM that has just gone off is a snapshot of its disks. It was kept as one that has a memory.
+TEST_CASE("a VM that goes off while its memory is asked for keeps its disks and gets no snapshot") {
+  GoesOff off;
+  PlanWorld& world = off.world;
+  const std::string manifest = *world.host.read_file(world.store.manifest_file("a"));
+  const std::vector<std::string> layers = world.host.list_folder(world.store.layers_folder());
+  try {
+    world.run(off.plan);
+    FAIL("a snapshot with a memory of a VM that is off");
+  } catch (const Error& error) {
+    CHECK(std::string(error.what()) == "VM 'a' went off while its memory was to be saved");
+    CHECK(error.leftovers() == std::vector<std::string>{});
   }
   CHECK(*world.host.read_file(world.store.manifest_file("a")) == manifest);
-  CHECK(world.hypervisor.domain_xml(uuid, true) == definition);
+  CHECK(world.hypervisor.domain_xml(off.uuid, true) == off.definition);
   CHECK(world.host.list_folder(world.store.layers_folder()) == layers);
   CHECK(world.host.list_folder(world.store.journal_folder()).empty());
   CHECK_FALSE(world.host.exists(world.store.snapshot_folder("a", "s1")));
+}
+
+// The VM was put back on its old layers, and what it had written to the new ones since was deleted with them.
+TEST_CASE("of a VM that went off while its memory was asked for by a dead process, a snapshot of the disks is kept") {
+  const bool runs_again = GENERATE(false, true);
+  GoesOff off;
+  PlanWorld& world = off.world;
+  world.host.die_at(off.asked(), FakeHost::When::after);
+  CHECK_THROWS_AS(world.run(off.plan), Death);
+  world.host.revive();
+  const std::string moved = world.hypervisor.domain_xml(off.uuid, true);
+  CHECK_FALSE(moved == off.definition);
+  world.hypervisor.set_running(off.uuid, runs_again);
+
+  const std::string said = off.recover();
+  CHECK(said.starts_with("finished 'snapshot a@s1'"));
+  CHECK(said.ends_with(", without a memory: the VM had gone off before it was written"));
+  const Manifest manifest = world.store.manifest("a");
+  REQUIRE(manifest.snapshots.size() == 1);
+  CHECK(manifest.snapshots[0].name == "s1");
+  CHECK_FALSE(manifest.snapshots[0].memory);
+  for (const HeadRecord& head : manifest.heads) {
+    const std::string file = world.store.layer_file(head.layer);
+    CHECK(moved.find(file) != std::string::npos);
+    CHECK(world.hypervisor.domain_xml(off.uuid, true).find(file) != std::string::npos);
+    CHECK(world.host.exists(file));
+  }
+  CHECK(world.host.list_folder(world.store.journal_folder()).empty());
 }
