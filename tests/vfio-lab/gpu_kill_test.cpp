@@ -105,8 +105,7 @@ TEST_CASE("kill -9 of vmgraft at every step of lending and returning is repaired
   std::cout << "killed " << kills << " times while lending and returning\n";
 }
 
-TEST_CASE("kill -9 of vmgraft at every step of a start and a stop with a GPU is repaired by the next command",
-          "[long]") {
+TEST_CASE("kill -9 of vmgraft at every step of a start and a stop with a GPU is repaired by the next command") {
   GpuLab lab;
   const std::string vm = lab.name("cut");
   lab.vmgraft({"create", "idle", vm, "--no-start", "--gpus", kGpu});
@@ -117,9 +116,11 @@ TEST_CASE("kill -9 of vmgraft at every step of a start and a stop with a GPU is 
   const auto start = [&] { lab.vmgraft({"start", vm}); };
   const auto stop = [&] { lab.vmgraft({"stop", vm, "--timeout", "0s"}); };
   int kills = sweep(lab, {"stop", vm, "--timeout", "0s"}, on, off, start);
-  stop();
+  kills += sweep_waits(lab, {"stop", vm, "--timeout", "0s"}, on, off, start);
   kills += sweep(lab, {"start", vm}, off, on, stop);
+  kills += sweep_waits(lab, {"start", vm}, off, on, stop);
+  stop();
   CHECK(look(lab) == off);
-  CHECK(kills > 6);
+  CHECK(kills > 15);
   std::cout << "killed " << kills << " times while starting and stopping\n";
 }

@@ -76,8 +76,9 @@ nvme+=,sriov_max_vfs=2,sriov_vi_flexible=2,sriov_vq_flexible=4
 # shellcheck disable=SC2054 # the commas are QEMU's
 machine=(
   -nodefaults -no-user-config -display none -no-reboot -serial "file:$share/console.log"
-  # Five-level page tables are only slow here.
-  -M q35 -accel tcg,thread=multi,tb-size=1024 -cpu max,la57=off -smp 2 -m 4G
+  # Both processors on one thread: two servers on a host of two cores would wait for each other's, in spin locks and for
+  # interrupts between processors (six times as long as so). Five-level page tables are only slow here.
+  -M q35 -accel tcg,thread=single,tb-size=1024 -cpu max,la57=off -smp 2 -m 4G
   -object memory-backend-ram,id=m0,size=2G -object memory-backend-ram,id=m1,size=2G
   -numa node,nodeid=0,cpus=0,memdev=m0 -numa node,nodeid=1,cpus=1,memdev=m1
   # vfio works behind an emulated IOMMU only when that is told of every mapping.
