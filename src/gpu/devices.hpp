@@ -88,6 +88,9 @@ struct HostDevices {
 /// A function that vanishes while it is read is left out. Reads the class of every function, more only of those that matter.
 [[nodiscard]] HostDevices read_devices(Host& host, GpuConfig config);
 
+/// Nothing when there is no such function (any more).
+[[nodiscard]] std::optional<PciFunction> read_function(Host& host, const std::string& address);
+
 /// A process that has a device open.
 struct DeviceUser {
   std::string address;        ///< the function whose node it is
@@ -96,6 +99,9 @@ struct DeviceUser {
   unsigned uid = 0;
   std::string node;           ///< "/dev/dri/card1", "/dev/vfio/7"
 };
+
+/// Who has the function's own nodes open or mapped; those of its IOMMU group are not asked about.
+[[nodiscard]] std::vector<DeviceUser> read_users(Host& host, const PciFunction& function);
 
 /// Who uses the functions on the host, beside libvirt's domains.
 struct HostUse {

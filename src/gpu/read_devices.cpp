@@ -242,7 +242,7 @@ class DevicesReader {
   const PciFunction* take(const std::string& address) {
     if (const auto known = functions_.find(address); known != functions_.end()) return &known->second;
     if (!addresses_.contains(address)) return nullptr;
-    std::optional<PciFunction> function = FunctionReader(host_, address, sysfs::function_folder(host_, address)).read();
+    std::optional<PciFunction> function = read_function(host_, address);
     if (!function) return nullptr;
     return &functions_.emplace(address, std::move(*function)).first->second;
   }
@@ -312,6 +312,10 @@ const PciFunction* HostDevices::find(const std::string& address) const {
       functions.begin(), functions.end(), address,
       [](const PciFunction& function, const std::string& wanted) { return function.address < wanted; });
   return found != functions.end() && found->address == address ? &*found : nullptr;
+}
+
+std::optional<PciFunction> read_function(Host& host, const std::string& address) {
+  return FunctionReader(host, address, sysfs::function_folder(host, address)).read();
 }
 
 HostDevices read_devices(Host& host, GpuConfig config) {

@@ -12,33 +12,58 @@
 namespace vmgraft {
 namespace {
 
-/// Device node or group node to the function it stands for.
-using Nodes = std::map<std::string, std::string, std::less<>>;
-using Folders = std::map<std::string, std::string>;
+/// Device nodes and group nodes of functions.
+struct Nodes {
+  std::map<std::string, std::string, std::less<>> functions;  ///< node -> the function it stands for
+  std::map<std::uint64_t, std::string> numbers;  ///< device number -> node: it may be open under another name
+};
 
-Nodes nodes_of(const HostDevices& devices, const std::vector<std::string>& addresses) {
+void add_node(Host& host, const std::string& node, const std::string& address, Nodes& nodes) {
+  nodes.functions.emplace(node, address);
+  if (const std::optional<std::uint64_t> number = host.device_number(node)) nodes.numbers.emplace(*number, node);
+}
+
+Nodes nodes_of(Host& host, const HostDevices& devices, const std::vector<std::string>& addresses) {
   Nodes nodes;
   for (const std::string& address : addresses) {
     const PciFunction* function = devices.find(address);
     if (function == nullptr) continue;
-    for (const std::string& node : function->nodes) nodes.emplace(node, address);
+    for (const std::string& node : function->nodes) add_node(host, node, address, nodes);
     // Of a group's functions the first stands for it: the GPU, before its companions.
     if (function->is_bridge() || !function->iommu_group) continue;
-    nodes.emplace("/dev/vfio/" + std::to_string(*function->iommu_group), address);
+    add_node(host, "/dev/vfio/" + std::to_string(*function->iommu_group), address, nodes);
   }
   return nodes;
 }
 
 // --- processes
 
+/// The node that a file of a process is: by its name, or, in a container or under another name, by its device's number.
+/// \param file  link below /proc that leads to it; empty: the name is enough
+void add_held(Host& host, const std::string& name, const std::string& file, const Nodes& nodes,
+              std::set<std::string>& held) {
+  if (const auto node = nodes.functions.find(name); node != nodes.functions.end()) {
+    held.insert(node->first);
+    return;
+  }
+  if (file.empty() || !name.starts_with('/') || nodes.numbers.empty()) return;
+  const std::optional<std::uint64_t> number = host.device_number(file);
+  if (!number) return;
+  if (const auto node = nodes.numbers.find(*number); node != nodes.numbers.end()) held.insert(node->second);
+}
+
 /// What a process has mapped stays in use after it closed the file.
 void add_mapped(Host& host, const std::string& process, const Nodes& nodes, std::set<std::string>& held) {
   const std::string maps = sysfs::text(host, process + "/maps").value_or("");
-  if (maps.find("/dev/") == std::string::npos) return;
   for (const std::string_view line : sysfs::lines(maps)) {
+    // 7f2c00000000-7f2c00010000 rw-s 00000000 00:06 412  /dev/dri/card1
     const std::size_t path = line.find('/');
     if (path == std::string_view::npos) continue;
-    if (const auto node = nodes.find(line.substr(path)); node != nodes.end()) held.insert(node->first);
+    const std::size_t range = line.find(' ');
+    // Programs and libraries, which are many, are private.
+    const bool is_shared = line.substr(range + 1, 4).ends_with('s');
+    add_held(host, std::string(line.substr(path)),
+             is_shared ? process + "/map_files/" + std::string(line.substr(0, range)) : std::string(), nodes, held);
   }
 }
 
@@ -54,8 +79,8 @@ std::set<std::string> nodes_held(Host& host, const std::string& process, const N
   std::set<std::string> held;
   const std::vector<std::string> files = sysfs::names(host, process + "/fd");
   for (const std::string& file : files) {
-    const std::optional<std::string> target = link_text(host, process + "/fd/" + file);
-    if (target && nodes.contains(*target)) held.insert(*target);
+    const std::string link = process + "/fd/" + file;
+    if (const std::optional<std::string> target = link_text(host, link)) add_held(host, *target, link, nodes, held);
   }
   add_mapped(host, process, nodes, held);
   return held;
@@ -63,7 +88,7 @@ std::set<std::string> nodes_held(Host& host, const std::string& process, const N
 
 std::vector<DeviceUser> find_users(Host& host, const Nodes& nodes) {
   std::vector<DeviceUser> users;
-  if (nodes.empty()) return users;
+  if (nodes.functions.empty()) return users;
   std::set<int> pids;
   for (const std::string& name : sysfs::names(host, "/proc")) {
     if (const auto pid = sysfs::number(name)) pids.insert(static_cast<int>(*pid));
@@ -78,7 +103,7 @@ std::vector<DeviceUser> find_users(Host& host, const Nodes& nodes) {
     const std::vector<std::string_view> words = sysfs::words(ids);
     const std::uint64_t uid = words.empty() ? 0 : sysfs::number(words[0]).value_or(0);
     for (const std::string& node : held) {
-      users.push_back({nodes.at(node), pid, command, static_cast<unsigned>(uid), node});
+      users.push_back({nodes.functions.at(node), pid, command, static_cast<unsigned>(uid), node});
     }
   }
   return users;
@@ -308,11 +333,17 @@ void read_switches(Host& host, const HostDevices& devices, HostUse& use) {
 
 }  // namespace
 
+std::vector<DeviceUser> read_users(Host& host, const PciFunction& function) {
+  Nodes nodes;
+  for (const std::string& node : function.nodes) add_node(host, node, function.address, nodes);
+  return find_users(host, nodes);
+}
+
 HostUse read_use(Host& host, const HostDevices& devices, const std::vector<std::string>& addresses) {
   std::vector<std::string> sorted = addresses;
   std::sort(sorted.begin(), sorted.end());
   HostUse use;
-  use.users = find_users(host, nodes_of(devices, sorted));
+  use.users = find_users(host, nodes_of(host, devices, sorted));
   use.has_fabric_manager = has_fabric_manager(host, devices);
   use.mounted = find_mounted(host, sorted);
   use.default_route = find_default_routes(host, sorted);

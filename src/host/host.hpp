@@ -69,6 +69,9 @@ class Host {
   [[nodiscard]] virtual std::optional<FileInfo> stat(const std::filesystem::path& path) = 0;  ///< of a link itself
   /// What a symbolic link says; nothing when there is no link.
   [[nodiscard]] virtual std::optional<std::string> read_link(const std::filesystem::path& path) = 0;
+  /// Number of the character device that the path leads to, links followed; nothing when it leads to none. No file
+  /// server is asked.
+  [[nodiscard]] virtual std::optional<std::uint64_t> device_number(const std::filesystem::path& path) = 0;
   /// Names in a folder, sorted; empty when there is none.
   [[nodiscard]] virtual std::vector<std::string> list_folder(const std::filesystem::path& path) = 0;
   [[nodiscard]] virtual std::string read_range(const std::filesystem::path& path, std::uint64_t offset, std::size_t most) = 0;

@@ -26,6 +26,7 @@ class LinuxHost final : public Host {
   std::optional<std::string> read_file(const std::filesystem::path& path) override;
   std::optional<FileInfo> stat(const std::filesystem::path& path) override;
   std::optional<std::string> read_link(const std::filesystem::path& path) override;
+  std::optional<std::uint64_t> device_number(const std::filesystem::path& path) override;
   std::vector<std::string> list_folder(const std::filesystem::path& path) override;
   std::string read_range(const std::filesystem::path& path, std::uint64_t offset, std::size_t most) override;
   FreeSpace free_space(const std::filesystem::path& path) override;

@@ -49,15 +49,17 @@ std::string reset_function(Host& host, const PciFunction& function, std::string&
   });
   if (best == kStrongest.end()) return fmt::format("{} has no way to be reset", function.address);
   const std::string folder = sysfs::device(function.address);
+  std::string failure;
   try {
     host.write_attribute(folder + "/reset_method", *best, kResetDeadline);
     host.write_attribute(folder + "/reset", "1", kResetDeadline);
     method = *best;
   } catch (const Error& error) {
-    return fmt::format("its reset by {} failed: {}", *best, error.what());
+    failure = fmt::format("its reset by {} failed: {}", *best, error.what());
+    if (error.code() == Errc::unreachable) return failure;  // whoever writes there now hangs as well
   }
   host.write_attribute(folder + "/reset_method", "default", kResetDeadline);
-  return {};
+  return failure;
 }
 
 /// Whose BARs config space must still hold. A VF's are kept by its physical function; below 64 bits each has one word.
@@ -82,6 +84,9 @@ std::string why_dead(Host& host, const PciFunction& function) {
   if (const auto header = static_cast<unsigned char>(config[0x0e]) & 0x7fu; header != 0)
     return fmt::format("{} has the header type {:02x}, which is no endpoint's", function.address, header);
   if (bars_are_lost(config, function)) return fmt::format("{} lost its BARs in the reset", function.address);
+  if (function.link.width != 0 && sysfs::text(host, sysfs::device(function.address) + "/current_link_width") == "0")
+    return fmt::format("{} has lost its PCIe link, which was x{} before the reset", function.address,
+                       function.link.width);
   std::string power = host.read_file(sysfs::device(function.address) + "/power_state").value_or("D0");
   while (!power.empty() && power.back() == '\n') power.pop_back();
   // On vfio-pci an idle function may sleep in D3hot; from D3cold some never come back.

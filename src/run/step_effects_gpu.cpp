@@ -2,7 +2,10 @@
 #include <fmt/format.h>
 
 #include "domain/placement.hpp"
+#include "gpu/devices.hpp"
+#include "gpu/gpu.hpp"
 #include "gpu/sysfs.hpp"
+#include "model/names.hpp"
 #include "run/step_effects.hpp"
 
 namespace vmgraft {
@@ -35,6 +38,20 @@ void require_there(Host& host, const std::string& address) {
                 "was the card taken out, or its virtual functions removed? lspci -D tells what there is");
 }
 
+/// What has been looked at when the verb began may be open by now, by a service that its driver's return woke up say;
+/// and a driver lets a function go when its last user has ended, or tears it away.
+void require_unused(Host& host, const std::string& address) {
+  const std::optional<PciFunction> function = read_function(host, address);
+  if (!function) return;
+  const std::vector<DeviceUser> users = read_users(host, *function);
+  if (users.empty()) return;
+  const DeviceUser& first = users.front();
+  throw Error(Errc::conflict,
+              fmt::format("{} cannot leave {}: process {} ({}) has {} open", address, function->driver, first.pid,
+                          printable(first.command), first.node),
+              "end it, or stop the service that it belongs to");
+}
+
 /// Every write of these may succeed and do nothing: the only proof is the link afterwards.
 void bind(Host& host, const std::string& address, const std::string& driver, const std::string& driver_override) {
   require_there(host, address);
@@ -42,6 +59,7 @@ void bind(Host& host, const std::string& address, const std::string& driver, con
     host.write_attribute(sysfs::device(address) + "/driver_override", driver_override + "\n", kAttributeDeadline);
   const std::string now = driver_of(host, address);
   if (now == driver) return;
+  if (!now.empty() && !is_vfio_driver(now)) require_unused(host, address);
   if (!now.empty()) host.write_attribute(sysfs::device(address) + "/driver/unbind", address, kBindDeadline);
   if (!driver.empty()) host.write_attribute("/sys/bus/pci/drivers_probe", address, kBindDeadline);
   const std::string reached = driver_of(host, address);

@@ -17,6 +17,7 @@ class OneFile final : public Host {
 
   std::optional<FileInfo> stat(const std::filesystem::path&) override { refuse(); }
   std::optional<std::string> read_link(const std::filesystem::path&) override { refuse(); }
+  std::optional<std::uint64_t> device_number(const std::filesystem::path&) override { refuse(); }
   std::vector<std::string> list_folder(const std::filesystem::path&) override { refuse(); }
   std::string read_range(const std::filesystem::path&, std::uint64_t, std::size_t) override { refuse(); }
   FreeSpace free_space(const std::filesystem::path&) override { refuse(); }

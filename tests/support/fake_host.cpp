@@ -60,6 +60,7 @@ FakeHost& FakeHost::operator=(const FakeHost& other) {
   own_drivers_ = other.own_drivers_;
   possible_vfs_ = other.possible_vfs_;
   first_methods_ = other.first_methods_;
+  devices_ = other.devices_;
   hanging_ = other.hanging_;
   breaking_ = other.breaking_;
   space_ = other.space_;
@@ -273,6 +274,11 @@ std::optional<std::string> FakeHost::read_link(const path& link) {
   const Node* node = find(link);
   if (node == nullptr || node->kind != Node::Kind::link) return std::nullopt;
   return node->target;
+}
+
+std::optional<std::uint64_t> FakeHost::device_number(const path& node) {
+  const auto found = devices_.find(read_link(node).value_or(node.native()));
+  return found == devices_.end() ? std::nullopt : std::optional(found->second);
 }
 
 std::vector<std::string> FakeHost::list_folder(const path& folder) {

@@ -33,6 +33,8 @@ class FakeHost final : public Host {
   void add_folder(const std::filesystem::path& path, unsigned mode = 0755);
   void add_file(const std::filesystem::path& path, std::string content, unsigned mode = 0644);
   void add_link(const std::filesystem::path& path, std::string target);
+  /// A character device's node; several may be of one device.
+  void add_device(const std::filesystem::path& path, std::uint64_t number) { devices_[path.native()] = number; }
   void erase(const std::filesystem::path& path);
   /// What run() does for argv[0] == \p name, which find_program() then finds in /usr/bin.
   void add_program(const std::string& name, Program program);
@@ -84,6 +86,7 @@ class FakeHost final : public Host {
   std::optional<std::string> read_file(const std::filesystem::path& path) override;
   std::optional<FileInfo> stat(const std::filesystem::path& path) override;
   std::optional<std::string> read_link(const std::filesystem::path& path) override;
+  std::optional<std::uint64_t> device_number(const std::filesystem::path& path) override;
   std::vector<std::string> list_folder(const std::filesystem::path& path) override;
   std::string read_range(const std::filesystem::path& path, std::uint64_t offset, std::size_t most) override;
   FreeSpace free_space(const std::filesystem::path& path) override;
@@ -159,6 +162,7 @@ class FakeHost final : public Host {
   std::map<std::string, std::string> own_drivers_;                   ///< function to the driver made for it
   std::map<std::string, std::vector<VirtualFunction>> possible_vfs_; ///< by physical function
   std::map<std::string, std::string> first_methods_;                 ///< reset_method before it was written, by folder
+  std::map<std::string, std::uint64_t> devices_;
   std::set<std::string> hanging_;
   std::set<std::string> breaking_;
   FreeSpace space_{std::uint64_t{100} << 30, std::uint64_t{200} << 30};

@@ -419,6 +419,22 @@ TEST_CASE("users of a companion and of the group's node count for their function
                        "0000:01:00.1 pipewire /dev/snd/controlC1"});
 }
 
+// Such a process was not seen, and the driver was taken from under it.
+TEST_CASE("who has a GPU open or mapped under another name is found by the device's number") {
+  FakeHost host = recorded_host("pcie-2socket");
+  host.add_device("/dev/nvidia0", 7);
+  host.add_device("/srv/root/dev/gpu", 7);
+  host.add_link("/proc/77/fd/9", "/srv/root/dev/gpu");
+  host.add_device("/proc/78/map_files/7f0000000000-7f0000001000", 7);
+  host.add_file("/proc/78/maps",
+                "7e0000000000-7e0000001000 r-xp 00000000 08:01 900   /usr/bin/python3\n"
+                "7f0000000000-7f0000001000 rw-s 00000000 00:31 612   /tmp/gpu (deleted)\n");
+  Texts users;
+  for (const DeviceUser& user : use_of(host, {"0000:17:00.0"}).users)
+    users.push_back(fmt::format("{} {}", user.pid, user.node));
+  CHECK(users == Texts{"77 /dev/nvidia0", "78 /dev/nvidia0"});
+}
+
 TEST_CASE("a disk that is mounted, a NIC with the default route and a screen are found") {
   FakeHost laptop = recorded_host("laptop-1gpu");
   const Texts all{"0000:00:02.0", "0000:00:06.0", "0000:00:14.3", "0000:01:00.0", "0000:02:00.0"};

@@ -5,6 +5,7 @@
 
 #include "domain/placement.hpp"
 #include "run/gpu_reset.hpp"
+#include "run/journal.hpp"
 #include "support/catch.hpp"
 #include "support/gpu_world.hpp"
 
@@ -288,6 +289,29 @@ TEST_CASE("a GPU that is dead after its reset is quarantined with the reason, on
   CHECK(record_of(world, kGpu).origins.size() == 2);
 }
 
+// It was handed on: config space of a function whose link is down may still be the kernel's copy.
+TEST_CASE("a GPU that lost its PCIe link in the reset is dead") {
+  GpuWorld world;
+  const std::string width = world.host.pci_folder(kGpu) + "/current_link_width";
+  world.host.add_file(width, "16\n");
+  const PciFunction before = *world.facts().devices.find(kGpu);
+  CHECK(why_dead(world.host, before).empty());
+  world.host.add_file(width, "0\n");
+  CHECK(why_dead(world.host, before) == "0000:41:00.0 has lost its PCIe link, which was x16 before the reset");
+}
+
+TEST_CASE("a reset that fails leaves the list of reset methods as it was") {
+  GpuWorld world;
+  const std::string methods = world.host.pci_folder(kPhysical) + "/reset_method";
+  const GpuFacts facts = world.facts();
+  world.host.reset();
+  world.host.fail_at(2);  // the first sets the method
+  CHECK(reset_gpu(world.host, facts, *facts.find(kPhysical)).failure.starts_with("its reset by bus failed: "));
+  REQUIRE(world.host.calls().size() >= 2);
+  CHECK(world.host.calls()[1].ends_with("/reset 1"));
+  CHECK(*world.host.read_file(methods) == "flr bus\n");
+}
+
 TEST_CASE("a GPU that answers is reset hot, with all its functions at once") {
   GpuWorld world;
   world.run(world.lease("a"));
@@ -357,4 +381,66 @@ TEST_CASE("a function that has left the bus cannot be bound") {
   const Error error = error_of([&] { world.run(plan); });
   CHECK(error.code() != Errc::other);
   CHECK(std::string(error.what()) == "PCI function 0000:42:00.0 is not there (any more)");
+}
+
+namespace {
+
+/// A process with the GPU's DRM node open.
+void open_gpu(GpuWorld& world) {
+  world.host.add_folder(world.host.pci_folder(kGpu) + "/drm/card1");
+  world.host.add_link("/proc/77/fd/3", "/dev/dri/card1");
+  world.host.add_file("/proc/77/comm", "Xorg\n");
+}
+
+constexpr const char* kInUse = "0000:41:00.0 cannot leave nvidia: process 77 (Xorg) has /dev/dri/card1 open";
+
+}  // namespace
+
+// The driver was torn away, or its unbind waited for ever, and the GPU with it.
+TEST_CASE("a GPU that a process opened since it was looked at does not leave its driver") {
+  GpuWorld world;
+  const Plan plan = plan_lend(world.facts(), world.ledger(), kGpu);
+  open_gpu(world);
+  CHECK_THROWS_WITH(world.run(plan), Catch::Contains(kInUse));
+  CHECK(world.host.pci_driver(kGpu) == "nvidia");
+  CHECK_FALSE(world.ledger().find(kGpu));
+  world.host.erase("/proc/77/fd/3");
+  world.run(plan);
+  CHECK(world.host.pci_driver(kGpu) == "vfio-pci");
+}
+
+TEST_CASE("a GPU that was back on its driver when vmgraft died is not taken from who opened it, by the next command") {
+  GpuWorld world;
+  world.run(plan_lend(world.facts(), world.ledger(), kGpu));
+  const Plan plan = plan_return(world.facts(), world.ledger(), kGpu, {"hot", {}});
+  GpuWorld whole(world);
+  whole.host.reset();
+  whole.run(plan);
+  std::size_t effect = 0;
+  {
+    // Both functions are back; their record has not been written.
+    const std::vector<std::string>& calls = whole.host.calls();
+    while (calls.at(effect).find("write_file /run/vmgraft/gpus/" + kGpu) != 0) ++effect;
+  }
+  world.host.reset();
+  world.host.die_at(effect + 1, FakeHost::When::before);
+  CHECK_THROWS_AS(world.run(plan), Death);
+  world.host.revive();
+  REQUIRE(world.host.pci_driver(kGpu) == "nvidia");
+  open_gpu(world);
+  const auto recover = [&] {
+    const std::string file = world.store.journal_folder() / world.host.list_folder(world.store.journal_folder()).at(0);
+    return Executor(world.world()).recover(journal_from_json(*world.host.read_file(file), file));
+  };
+  try {
+    recover();
+    FAIL("it was taken from its user");
+  } catch (const Error& error) {
+    REQUIRE_FALSE(error.leftovers().empty());
+    CHECK(error.leftovers().front().find(kInUse) != std::string::npos);
+  }
+  CHECK(world.host.pci_driver(kGpu) == "nvidia");
+  world.host.erase("/proc/77/fd/3");
+  CHECK(recover().starts_with("undid 'return GPU"));
+  CHECK(world.host.pci_driver(kGpu) == "vfio-pci");
 }
