@@ -150,7 +150,7 @@ TEST_CASE("a guest without an agent is caught crash-consistent, and the result s
   lab.vmgraft({"create", "micro", vm});
   lab.guest(vm, "echo x > /root/x && sync");
   // The agent is frozen out: stopped by a signal, it still holds its channel but answers no more.
-  lab.vmgraft({"exec", "--timeout", "5s", vm, "--", "killall", "-STOP", "qemu-ga"}, 7);
+  lab.vmgraft({"exec", "--timeout", "60s", vm, "--", "killall", "-STOP", "qemu-ga"}, 7);
   const nlohmann::json result = lab.json({"snapshot", "create", vm, "rough"});
   CHECK(result.at("snapshot").at("consistency") == "crash");
   CHECK(result.at("note").is_string());

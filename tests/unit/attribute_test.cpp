@@ -106,12 +106,12 @@ TEST_CASE("a write that does not come back is left behind, without our descripto
   const posix::Fd our_read_end(ours[0]);
   posix::Fd our_write_end(ours[1]);
 
-  const Error error = error_of([&] { host.write_attribute(path, "0000:41:00.0", seconds(1)); });
+  const Error error = error_of([&] { host.write_attribute(path, "0000:41:00.0", seconds(3)); });
   CHECK(error.code() == Errc::unreachable);
   const pid_t helper = helper_in(error.what());
   REQUIRE(helper > 1);
   CHECK(std::string(error.what()) == "writing '0000:41:00.0' to '" + path +
-                                         "' has not come back within 1 s (helper pid " + std::to_string(helper) + ")");
+                                         "' has not come back within 3 s (helper pid " + std::to_string(helper) + ")");
   CHECK(error.hint().find("must be rebooted") != std::string::npos);
 
   CHECK(::kill(helper, 0) == 0);

@@ -247,9 +247,11 @@ TEST_CASE("a command that takes too long is killed with its children") {
   CHECK(error.code() == Errc::unreachable);
   CHECK(std::string(error.what()) == "VM 'a': timed out after 1s; the command was killed in the guest");
   CHECK(error.context().empty());
-  const pid_t child = static_cast<pid_t>(std::stoi(content_of(folder.path() / "pid")));
-  const std::string state = content_of("/proc/" + std::to_string(child) + "/stat");
-  CHECK((state.empty() || state.find(") Z") != std::string::npos));
+  // On a slow machine its second is over before it has a child.
+  if (const std::string child = content_of(folder.path() / "pid"); !child.empty()) {
+    const std::string state = content_of("/proc/" + std::to_string(std::stoi(child)) + "/stat");
+    CHECK((state.empty() || state.find(") Z") != std::string::npos));
+  }
   CHECK(left_behind(guest.fake).empty());
   CHECK(guest.fake.unreaped() == 0);
   CHECK(guest.fake.open_files() == 0);
@@ -293,7 +295,9 @@ TEST_CASE("an agent that stops answering is unreachable, and what may remain is 
   REQUIRE(error.context().size() == 1);
   CHECK(error.context()[0].find("the command may still run in the guest") == 0);
   guest.fake.on_command = nullptr;
-  for (const fs::path& folder : left_behind(guest.fake)) fs::remove_all(folder);  // the fake's guest is this host
+  // The fake's guest is this host, and what runs in it may be at work in there.
+  std::error_code ignored;
+  for (const fs::path& folder : left_behind(guest.fake)) fs::remove_all(folder, ignored);
 }
 
 TEST_CASE("arguments that the agent's JSON cannot carry are refused") {

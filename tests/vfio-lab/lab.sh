@@ -22,7 +22,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 [ $# -ge 2 ] || { echo "usage: lab.sh SHARE COMMAND..." >&2; exit 2; }
 share=$(realpath "$1")
 shift
-cache=${VMGRAFT_LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vmgraft-lab} limit=${VMGRAFT_LAB_TIMEOUT:-1200}
+cache=${VMGRAFT_LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vmgraft-lab} limit=${VMGRAFT_LAB_TIMEOUT:-2400}
 mkdir -p "$cache"
 
 # The generic kernel: Debian's cloud kernel has neither bochs nor snd-hda-intel.
