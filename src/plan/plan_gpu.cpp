@@ -132,6 +132,7 @@ void end_lease(GpuRecord& record) {
   record.vm_uuid.clear();
   record.store.clear();
   record.release.clear();
+  record.returns = false;
 }
 
 std::string reset_note(const ResetOutcome& outcome) {
@@ -237,6 +238,7 @@ Plan plan_lease(const GpuFacts& facts, const GpuLedger& ledger, const std::vecto
     record.vm_uuid = lease.vm_uuid;
     record.store = lease.store;
     record.release = to_word(lease.release);
+    record.returns = false;
     record.note.clear();
     append(binds, keep_awake(facts, gpu_at(facts, address), record));
     append(binds, take(facts, gpu_at(facts, address), record));

@@ -7,6 +7,7 @@
 #include "domain/placement.hpp"
 #include "model/names.hpp"
 #include "run/manager_impl.hpp"
+#include "template/gpu_request.hpp"
 
 namespace vmgraft {
 namespace {
@@ -92,6 +93,30 @@ std::optional<FileLock> Manager::Impl::try_lock_vm(const std::string& vm) {
                             "release GPUs of " + vm);
 }
 
+void Manager::Impl::expect_gpus_back(const Manifest& manifest, bool returns) {
+  const FileLock lock = lock_gpus("note GPUs of " + manifest.name);
+  for (GpuRecord& record : ledger().records()) {
+    if (record.vm_uuid != manifest.uuid || record.returns == returns) continue;
+    record.returns = returns;
+    host.write_file(ledger().file(record.address), to_json_text(record), 0644);
+  }
+}
+
+bool Manager::Impl::plug_again(const GpuRecord& record) {
+  notice(fmt::format("VM '{}' let GPU {} go for a memory snapshot that was given up: it is plugged in again", record.vm,
+                     record.address));
+  try {
+    const Manifest manifest = store().manifest(record.vm);
+    VmSpec spec = parse_spec(manifest.spec, manifest.template_name);
+    spec.gpus = parse_gpu_request({record.address}, "GPU");
+    static_cast<void>(plug_gpus(manifest, spec, false));
+    return true;
+  } catch (const Error& error) {
+    notice(error.what());
+    return false;
+  }
+}
+
 void Manager::Impl::reap_gpus() {
   if (!owns_gpus()) return;
   if (!host.list_folder(kMdevs).empty()) {
@@ -111,6 +136,7 @@ void Manager::Impl::reap_gpus() {
       if (std::any_of(devices.begin(), devices.end(),
                       [&](const DomainHostdev& each) { return each.address == record.address; }))
         continue;
+      if (record.returns && plug_again(record)) continue;
     }
     notice(fmt::format("releasing GPU {}, which VM '{}' held", record.address, record.vm));
     try {

@@ -109,6 +109,7 @@ GpuChange Manager::gpu_detach(const GpuDetachRequest& request) {
   if (plan.steps.empty())
     throw Error(Errc::conflict, fmt::format("VM '{}' does not hold the GPU {}", request.vm, device),
                 gpu.vm.empty() ? "vmgraft show tells which it holds" : fmt::format("VM '{}' does", printable(gpu.vm)));
+  impl.expect_gpus_back(manifest, false);
   impl.progress(fmt::format("asking {} to let {} go", request.vm, device));
   impl.execute(plan);
   const std::string reset = impl.release_gpus(manifest);

@@ -212,6 +212,10 @@ struct Manager::Impl {
   void remove_idle_vfs();
   /// Release what VMs of this store held that are gone, whatever way they went.
   void reap_gpus();
+  /// Whether the GPUs of a running VM that its guest lets go are plugged in again by reap_gpus(), or released.
+  void expect_gpus_back(const Manifest& manifest, bool returns);
+  /// \returns false when it could not be.
+  bool plug_again(const GpuRecord& record);
   /// The same where only looking is asked for: without libvirt it is not done, and that is said.
   void try_reap();
   /// Undo after a failure; what fails in it is a leftover of the first one.

@@ -52,7 +52,15 @@ std::string Manager::Impl::snapshot_with_memory(const VmFacts& vm, const Snapsho
   input.unplug = detach_steps(manifest, request.timeout, nullptr);
   if (!input.unplug.empty()) progress(fmt::format("taking the GPUs out of {} while its memory is saved", manifest.name));
   const std::string name = input.name;
-  execute(vmgraft::plan_snapshot(std::move(input)));
+  const bool asks_guest = !input.unplug.empty();
+  if (asks_guest) expect_gpus_back(manifest, true);
+  try {
+    execute(vmgraft::plan_snapshot(std::move(input)));
+  } catch (Error& error) {
+    if (asks_guest && error.leftovers().empty()) error.add_context("no snapshot was taken, and nothing has changed");
+    throw;
+  }
+  if (asks_guest) expect_gpus_back(manifest, false);
   return name;
 }
 

@@ -40,6 +40,7 @@ struct GpuRecord {
   std::string quarantine;        ///< why; empty: it is not
   std::string note;              ///< of the last release: "memory not cleared"
   unsigned made_vfs = 0;         ///< a physical function: VFs that vmgraft made, to be removed by it
+  bool returns = false;          ///< asked for only for a moment: what the VM lets go too late is plugged in again
   friend bool operator==(const GpuRecord&, const GpuRecord&) = default;
 };
 

@@ -368,6 +368,22 @@ TEST_CASE("facts of a recorded host are read below its root, and all else from t
   CHECK(host.read_file(folder / "own") == "written");
 }
 
+TEST_CASE("a device has its number under every name, and what is none has no number") {
+  const TempFolder folder;
+  LinuxHost host;
+  fs::create_symlink("/dev/null", folder / "link");
+  host.write_file(folder / "file", "", 0644);
+  const int null = ::open("/dev/null", O_RDONLY);
+  const auto number = host.device_number("/dev/null");
+  REQUIRE(number);
+  CHECK(host.device_number(folder / "link") == number);
+  CHECK(host.device_number("/proc/self/fd/" + std::to_string(null)) == number);
+  CHECK(host.device_number("/dev/zero") != number);
+  CHECK_FALSE(host.device_number(folder / "file"));
+  CHECK_FALSE(host.device_number(folder / "none"));
+  ::close(null);
+}
+
 TEST_CASE("the devices of a recorded host cannot be changed") {
   const TempFolder folder;
   LinuxHost().make_folder(folder / "sys", 0755);

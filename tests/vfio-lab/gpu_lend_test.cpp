@@ -40,16 +40,23 @@ TEST_CASE("a GPU that a process has open is not lent, the process is named, and 
     return std::string();
   }();
   REQUIRE(std::filesystem::exists(card));
-  const std::string pid =
-      lab.run({"/bin/sh", "-c", "tail -f /dev/null 2>/dev/null >/dev/null <" + card + " & echo $!"}).out;
-  const nlohmann::json busy = lab.error({"gpu", "lend", kGpu}, 5);
-  INFO(busy.dump());
-  const std::string message = busy.at("message");
-  CHECK(message.find("pid " + pid.substr(0, pid.size() - 1) + " (tail") != std::string::npos);
-  CHECK(message.find(card) != std::string::npos);
-  CHECK(message.find("[device-busy]") != std::string::npos);
-  CHECK(drivers() == host_drivers());
-  REQUIRE(::kill(std::stoi(pid), SIGKILL) == 0);
+  // Containers have nodes of their own for it.
+  const std::string own_node = "/dev/shm/card";
+  lab.run({"/bin/sh", "-c", "mknod " + own_node + " c $(stat -c '0x%t 0x%T' " + card + ")"});
+  for (const std::string& node : {card, own_node}) {
+    const std::string pid = lab.run({"/bin/sh", "-c",
+                                     "tail -f /dev/null 2>/dev/null >/dev/null <" + node +
+                                         " & until [ \"$(cat /proc/$!/comm)\" = tail ]; do :; done; echo $!"})
+                                .out;
+    const nlohmann::json busy = lab.error({"gpu", "lend", kGpu}, 5);
+    INFO(node << ": " << busy.dump());
+    const std::string message = busy.at("message");
+    CHECK(message.find("pid " + pid.substr(0, pid.size() - 1) + " (tail") != std::string::npos);
+    CHECK(message.find(card) != std::string::npos);
+    CHECK(message.find("[device-busy]") != std::string::npos);
+    CHECK(drivers() == host_drivers());
+    REQUIRE(::kill(std::stoi(pid), SIGKILL) == 0);
+  }
 
   const nlohmann::json lent = lab.one_gpu({"gpu", "lend", kGpu});
   CHECK(lent.at("state") == "lent");
