@@ -82,7 +82,9 @@ struct GpuCheck {
 
 struct GpuCheckRequest {
   std::string address;        ///< empty: every GPU
-  std::string template_name;  ///< rows that depend on the VM are for this template; empty: left out
+  /// What a start of a VM of this template would do: the row `choice`, rows of GPUs of the kinds that it asks for, and of
+  /// those that it would take also rows that depend on the VM. With an address: of that GPU for such a VM. Empty: no VM.
+  std::string template_name;
 };
 
 /// What `gpu lend`, `gpu return` and the release after a VM did to one GPU.

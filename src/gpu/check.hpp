@@ -28,6 +28,13 @@ struct CheckFor {
 [[nodiscard]] std::vector<GpuCheck> check_host(const GpuFacts& facts);
 /// Rows of one GPU.
 [[nodiscard]] std::vector<GpuCheck> check_gpu(const GpuFacts& facts, const Gpu& gpu, const CheckFor& wanted);
+/// The report for a VM that would be started now: rows of the host; a row `choice`, its address empty, with the verdict of
+/// choose_gpus() on the request; and rows of each GPU that is, or can make, something of a kind that is asked for. Rows
+/// that depend on the VM and on the GPUs that it gets together are of the chosen ones, as the start will judge them.
+/// \param spec     spec.gpus is the request
+/// \param address  of a GPU among the facts: rows of it alone, and a request of which it is to be one: in place of one of
+///                 those that are asked for, or the only one where none is. Empty: every GPU, and the request as it is.
+[[nodiscard]] std::vector<GpuCheck> check_start(const GpuFacts& facts, const VmSpec& spec, const std::string& address);
 
 /// "GPU 0000:41:00.0: <seen> [id]".
 [[nodiscard]] std::string check_text(const GpuCheck& row);

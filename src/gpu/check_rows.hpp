@@ -14,8 +14,8 @@
 
 namespace vmgraft {
 
-/// The rows of the report, the most fundamental first: check_host() has those up to host_sleep, check_gpu() the
-/// others.
+/// The rows of the report, the most fundamental first: check_host() has those up to host_sleep, check_start() also the
+/// last, and check_gpu() those between.
 enum class CheckId {
   not_root,
   no_iommu,
@@ -59,6 +59,7 @@ enum class CheckId {
   amd_hole,
   memlock,
   huge_pages,
+  choice,
 };
 
 struct CheckName {
@@ -111,8 +112,9 @@ inline constexpr std::array kCheckNames{
     CheckName{CheckId::amd_hole, "amd-hole"},
     CheckName{CheckId::memlock, "memlock"},
     CheckName{CheckId::huge_pages, "huge-pages"},
+    CheckName{CheckId::choice, "choice"},
 };
-static_assert(kCheckNames.size() == static_cast<std::size_t>(CheckId::huge_pages) + 1);
+static_assert(kCheckNames.size() == static_cast<std::size_t>(CheckId::choice) + 1);
 static_assert([] {
   for (std::size_t each = 0; each < kCheckNames.size(); ++each)
     if (static_cast<std::size_t>(kCheckNames[each].id) != each) return false;

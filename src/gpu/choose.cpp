@@ -97,15 +97,12 @@ void add_candidates(std::vector<Candidate>& candidates, const Gpu& gpu, const Pc
     one.kind = kind;
     candidates.push_back({std::move(one), &gpu, &function, copies, false, {}});
   };
-  const bool is_vf = !function.physical_function.empty();
-  if (kind == GpuKind::gpu && !is_vf) add({}, 1);
-  if (kind == GpuKind::vf && is_vf) add({}, 1);
-  if (kind == GpuKind::vf && !is_vf && function.most_vfs > 0 && function.vfs == 0) {
+  if (!offers(function, kind)) return;
+  if (kind != GpuKind::mdev) {
     GpuChoice::One one;
-    one.make_vf = true;
-    add(one, function.most_vfs);
+    one.make_vf = kind == GpuKind::vf && function.physical_function.empty();
+    return add(one, one.make_vf ? function.most_vfs : 1);
   }
-  if (kind != GpuKind::mdev) return;
   for (const GpuMdevType& type : function.mdev_types) {
     GpuChoice::One one;
     one.mdev_type = type.id;
@@ -156,8 +153,8 @@ std::string candidate_name(const Candidate& candidate) {
   return candidate.one.kind == GpuKind::mdev ? address + " " + printable(candidate.one.mdev_type) : address;
 }
 
-std::string taken_text(const GpuFacts& facts, const CheckFor& wanted, const Candidate& candidate, std::size_t times) {
-  std::string text = "taken: " + node_text(facts, *candidate.function, wanted.vm_uuid);
+std::string place_text(const GpuFacts& facts, const CheckFor& wanted, const Candidate& candidate, std::size_t times) {
+  const std::string text = node_text(facts, *candidate.function, wanted.vm_uuid);
   if (!candidate.is_function()) {
     const std::string what = candidate.one.make_vf ? kind_name(GpuKind::vf) : printable(candidate.one.mdev_type);
     return text + ", " + std::to_string(times) + " " + what + " to be made on it";
@@ -184,6 +181,16 @@ std::string span_text(const SetSearch& search, const std::vector<Candidate>& can
     separator = " and ";
   }
   return text;
+}
+
+std::string set_text(const SetSearch& search, const std::vector<Candidate>& candidates, std::size_t rank) {
+  const CandidateSet& set = search.best()[rank].set;
+  std::string text;
+  for (const std::size_t member : set) text += (text.empty() ? "" : " + ") + candidate_name(candidates[member]);
+  text += ": " + span_text(search, candidates, set);
+  if (rank > 0) return text + " (number " + std::to_string(rank + 1) + ")";
+  const std::size_t all = search.fitting();
+  return text + (all == 1 ? " (the only set)" : " (best of " + std::to_string(all) + " sets)");
 }
 
 std::string lost_text(const SetScore& lost, const SetScore& won, bool is_alone) {
@@ -225,7 +232,7 @@ std::vector<std::string> explain(const GpuFacts& facts, const VmSpec& spec, cons
     const auto times = static_cast<std::size_t>(std::count(won.set.begin(), won.set.end(), each));
     std::string text = verdict(facts, spec, candidates[each]);
     if (times != 0)
-      text = taken_text(facts, wanted, candidates[each], times);
+      text = "taken: " + place_text(facts, wanted, candidates[each], times);
     else if (const auto best = search.best_with().find(each); best != search.best_with().end())
       text = "not taken: " + lost_text(best->second, won.score, won.set.size() == 1);
     else if (text == "free")
@@ -233,19 +240,17 @@ std::vector<std::string> explain(const GpuFacts& facts, const VmSpec& spec, cons
     lines.push_back(candidate_name(candidates[each]) + ": " + text);
   }
   if (won.set.size() < 2) return lines;
-  for (std::size_t rank = 0; rank < search.best().size(); ++rank) {
-    const CandidateSet& set = search.best()[rank].set;
-    std::string line;
-    for (const std::size_t member : set) line += (line.empty() ? "" : " + ") + candidate_name(candidates[member]);
-    line += ": " + span_text(search, candidates, set);
-    const std::size_t all = search.fitting();
-    if (rank == 0)
-      line += all == 1 ? " (the only set)" : " (best of " + std::to_string(all) + " sets)";
-    else
-      line += " (number " + std::to_string(rank + 1) + ")";
-    lines.push_back(std::move(line));
-  }
+  for (std::size_t rank = 0; rank < search.best().size(); ++rank)
+    lines.push_back(set_text(search, candidates, rank));
   return lines;
+}
+
+std::string summary(const GpuFacts& facts, const CheckFor& wanted, const std::vector<Candidate>& candidates,
+                    const SetSearch& search) {
+  const CandidateSet& won = search.best().front().set;
+  if (won.size() > 1) return set_text(search, candidates, 0);
+  const Candidate& only = candidates[won.front()];
+  return candidate_name(only) + ": " + place_text(facts, wanted, only, 1);
 }
 
 std::string wish_text(const GpuSpec& spec) {
@@ -363,6 +368,13 @@ void refuse_named(const GpuFacts& facts, const VmSpec& spec, const CheckFor& wan
 
 }  // namespace
 
+bool offers(const PciFunction& function, GpuKind kind) {
+  const bool is_vf = !function.physical_function.empty();
+  if (kind == GpuKind::gpu) return !is_vf;
+  if (kind == GpuKind::vf) return is_vf || (function.most_vfs > 0 && function.vfs == 0);
+  return !function.mdev_types.empty();
+}
+
 GpuChoice choose_gpus(const GpuFacts& facts, const VmSpec& spec, const CheckFor& wanted) {
   const auto candidates = find_candidates(facts, spec, wanted);
   const auto wishes = find_wishes(facts, spec, candidates, false);
@@ -372,6 +384,7 @@ GpuChoice choose_gpus(const GpuFacts& facts, const VmSpec& spec, const CheckFor&
   if (search.best().empty()) refuse(facts, spec, wanted, candidates, search);
   GpuChoice choice;
   for (const std::size_t each : search.best().front().set) choice.gpus.push_back(candidates[each].one);
+  choice.summary = summary(facts, wanted, candidates, search);
   choice.explanation = explain(facts, spec, wanted, candidates, search);
   return choice;
 }

@@ -19,8 +19,12 @@ struct GpuChoice {
     bool make_vf = false;                  ///< kind vf: address is a physical function, on which a VF is to be made first
   };
   std::vector<One> gpus;                   ///< in the order of the request
+  std::string summary;                     ///< which, and why in a few words: "0000:17:00.0 + 0000:65:00.0: one PCIe switch"
   std::vector<std::string> explanation;    ///< a line for each candidate: taken or why not, and each set's score
 };
+
+/// The function is of \p kind, or its driver can make one of it: a candidate, whoever has it now.
+[[nodiscard]] bool offers(const PciFunction& function, GpuKind kind);
 
 /// Link distance of two functions, smaller is nearer: 0 one board (same slot's switch port), 1 one PCIe switch, 2 several
 /// switches below one root port, 3 one host bridge, 4 one NUMA node, 5 across nodes.

@@ -54,17 +54,15 @@ std::vector<GpuCheck> Manager::gpu_check(const GpuCheckRequest& request) {
   Impl& impl = *impl_;
   impl.try_reap();
   const GpuFacts facts = impl.gpu_facts(Impl::GpuDepth::check);
-  VmSpec spec;
-  CheckFor wanted;
+  const std::string only = request.address.empty() ? std::string{} : require_gpu(facts, require_address(request.address)).address;
   if (!request.template_name.empty()) {
-    spec = TemplateLibrary(impl.template_folders()).resolve(request.template_name, {}, {"check"}).spec;
-    wanted.spec = &spec;
+    const TemplateLibrary library(impl.template_folders());
+    return check_start(facts, library.resolve(request.template_name, {}, {"check"}).spec, only);
   }
   std::vector<GpuCheck> rows = check_host(facts);
-  const std::string only = request.address.empty() ? std::string{} : require_gpu(facts, require_address(request.address)).address;
   for (const Gpu& gpu : facts.gpus) {
     if (!only.empty() && gpu.address != only) continue;
-    const std::vector<GpuCheck> more = check_gpu(facts, gpu, wanted);
+    const std::vector<GpuCheck> more = check_gpu(facts, gpu, {});
     rows.insert(rows.end(), more.begin(), more.end());
   }
   return rows;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The GPU verbs on a recorded host: what they print, and that they change nothing there.
 #include <algorithm>
+#include <fstream>
 #include <iostream>
 #include <iterator>
 #include <sstream>
@@ -180,6 +181,39 @@ TEST_CASE("gpu check fails as a host that is unfit, and says each failure with i
   CHECK(lines[0].rfind("ADDRESS", 0) == 0);
   CHECK(line_with(lines, "boot-vga: ") > line_with(lines, "boot-vga  "));
   CHECK(text.out.find("0000:41:00.0") == std::string::npos);
+}
+
+TEST_CASE("gpu check --for puts the template's request to the choice that a start makes") {
+  const Lab server("sxm-8gpu");
+  TempFolder templates;
+  for (const auto& [name, count] : {std::pair{"one", 1}, std::pair{"three", 3}}) {
+    json spec{{"version", 1}, {"name", name}};
+    spec["vm"] = {{"memory", "8GiB"}, {"gpus", {{{"count", count}}}}, {"disks", {{{"name", "root"}, {"size", "1GiB"}}}}};
+    std::ofstream(templates.path() / (std::string(name) + ".json")) << spec;
+  }
+  const auto check = [&](Words more) {
+    Words words{"--templates", templates.path().string(), "gpu", "check", "--json"};
+    words.insert(words.end(), more.begin(), more.end());
+    const auto result = server.run(words);
+    INFO(result.out << result.err);
+    CHECK(result.exit_code == 6);  // the boot VGA is none for VMs
+    return record_of(result).at("result").at("checks");
+  };
+  const json refused = one_with(check({"--for", "three"}), "id", "choice");
+  CHECK(refused.at("address").is_null());
+  CHECK(refused.at("health") == "fail");
+  CHECK(refused.at("seen").get<std::string>().find("3 GPUs wanted: ") == 0);
+  CHECK(refused.at("seen").get<std::string>().find("[fabric-partition]") != std::string::npos);
+  CHECK(refused.at("remedy").get<std::string>().find("name the partitions") == 0);
+
+  const json taken = one_with(check({"--for", "one"}), "id", "choice");
+  CHECK(taken.at("health") == "ok");
+  CHECK(taken.at("seen").get<std::string>().find("a start would take 0000:") == 0);
+  CHECK(taken.at("remedy").is_null());
+
+  const auto text = server.run({"--templates", templates.path().string(), "gpu", "check", "--for", "three"});
+  CHECK(text.exit_code == 6);
+  CHECK(text.err.find("checks failed: choice, ") != std::string::npos);
 }
 
 TEST_CASE("a GPU that is not there is not found") {

@@ -12,6 +12,7 @@ set(unit_files
   unit/file_lock_test.cpp
   unit/gpu_capabilities_test.cpp
   unit/gpu_check_hosts_test.cpp
+  unit/gpu_check_start_test.cpp
   unit/gpu_check_test.cpp
   unit/gpu_choose_test.cpp
   unit/gpu_devices_test.cpp

@@ -91,6 +91,7 @@ struct Site {
   }
   [[nodiscard]] std::vector<GpuCheck> rows() {
     const GpuFacts all = facts();
+    if (!spec.gpus.empty()) return check_start(all, spec, "");
     std::vector<GpuCheck> found = check_host(all);
     Gpu asked;
     asked.address = checked.empty() ? gpu : checked;
@@ -325,6 +326,7 @@ std::vector<Failure> vm_failures() {
          s.spec.tuning = Tuning::strict;
          s.wanted.spec = &s.spec;
        }},
+      {"choice", Health::fail, "99 GPUs wanted: ", [](Site& s) { s.spec.gpus.emplace_back().count = 99; }},
   };
 }
 
