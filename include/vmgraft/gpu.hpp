@@ -104,7 +104,7 @@ struct GpuAttachRequest {
 
 struct GpuDetachRequest {
   std::string vm;
-  std::string address;
+  std::string address;                       ///< of the GPU, or the UUID of one of the VM's mediated devices
   std::chrono::seconds timeout{60};          ///< of the guest's answer
 };
 

@@ -5,6 +5,7 @@
 #include "cli/gpu_text.hpp"
 #include "cli/json.hpp"
 #include "cli/session.hpp"
+#include "gpu/devices.hpp"
 #include "model/names.hpp"
 #include "model/pci_address.hpp"
 #include "template/gpu_request.hpp"
@@ -21,6 +22,15 @@ std::string require_address(const std::string& text) {
   throw Error(Errc::usage,
               fmt::format("'{}' is not a PCI address (want like 0000:41:00.0 or 41:00.0)", printable(text)),
               "`vmgraft gpu list` lists the GPUs");
+}
+
+std::string require_device(const std::string& text) {
+  if (is_mdev_uuid(text)) return text;
+  if (const auto address = parse_pci_address(text)) return *address;
+  throw Error(Errc::usage,
+              fmt::format("'{}' is neither a PCI address (want like 0000:41:00.0 or 41:00.0) nor the UUID of a mediated "
+                          "device", printable(text)),
+              "`vmgraft show VM` tells what the VM has");
 }
 
 void answer_changes(Session& session, const std::vector<GpuChange>& changes) {
@@ -96,12 +106,12 @@ class GpuDetachVerb final : public Verb {
  public:
   void declare(Arguments& args) override {
     args.required("VM", request_.vm, "a running VM");
-    args.required("ADDRESS", request_.address, kAddress);
+    args.required("DEVICE", request_.address, std::string(kAddress) + ", or the UUID of a mediated device");
     args.duration("--timeout", timeout_, "how long the guest has to let it go (60s)");
   }
 
   int run(Session& session) override {
-    request_.address = require_address(request_.address);
+    request_.address = require_device(request_.address);
     request_.timeout = timeout_.value_or(request_.timeout);
     answer_changes(session, {session.manager().gpu_detach(request_)});
     return 0;

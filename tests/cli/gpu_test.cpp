@@ -224,6 +224,22 @@ TEST_CASE("a GPU that is not there is not found") {
   CHECK(result.err.find("0000:99:00.0") != std::string::npos);
 }
 
+TEST_CASE("gpu detach takes the UUID of a mediated device, as its manual says") {
+  const TempFolder folder;
+  const auto detach = [&](const std::string& device) {
+    return run_vmgraft({"--connect", "test:///default", "--store", folder / "store", "gpu", "detach", "web", device});
+  };
+  const auto known = detach("83b8f4f2-509f-382f-3c1e-e6bfe0fa1001");
+  INFO(known.err);
+  CHECK(known.exit_code == 4);  // the VM is looked for
+  CHECK(known.err.find("'web'") != std::string::npos);
+  const auto other = detach("83b8f4f2");
+  CHECK(other.exit_code == 2);
+  CHECK(other.err.rfind("vmgraft: error: '83b8f4f2' is neither a PCI address (want like 0000:41:00.0 or 41:00.0) nor the "
+                        "UUID of a mediated device\n",
+                        0) == 0);
+}
+
 TEST_CASE("a recorded host is looked at and not changed") {
   const Lab lab;
   for (const char* verb : {"lend", "return"}) {
