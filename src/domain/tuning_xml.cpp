@@ -107,7 +107,7 @@ class TuningXml {
     }
     if (tuning_.emulator_cpus.empty()) return;
     xmlNode* cputune = top_element(domain_, "cputune", "vcpu");
-    if (xml::child(cputune, "iothreadpin") != nullptr) return;
+    if (is_users(cputune, "iothreadpin", "the iothreads' pin")) return;
     for (unsigned thread = 1; thread <= tuning_.iothreads; ++thread) {
       xml::add(cputune, "iothreadpin",
                {{"iothread", std::to_string(thread)}, {"cpuset", number_set(tuning_.emulator_cpus)}});

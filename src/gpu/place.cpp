@@ -161,6 +161,15 @@ Placement place(const GpuFacts& facts, const GpuChoice& choice, const VmSpec& sp
   return placement;
 }
 
+void refuse_own_tuning(const VmSpec& spec, const std::string& xml, const Placement& placement) {
+  if (spec.tuning != Tuning::strict) return;
+  // With strict, place() has left nothing undone: all that the notes tell is the definition's doing.
+  const std::vector<std::string> kept = read_placement_notes(with_placement(xml, placement)).second;
+  if (kept.empty()) return;
+  throw Error(Errc::conflict, fmt::format("tuning \"strict\" cannot be had: {}", fmt::join(kept, "; ")),
+              "take these elements out of the definition (virsh edit), or set \"tuning\": \"auto\" to keep them");
+}
+
 std::uint64_t start_estimate(const Placement& placement, const GpuFacts& facts, const VmSpec& spec) {
   // Bytes a second, as the commits of QEMU and the kernel measured: VFIO zeroes 4 GiB while it pins, in one thread; each
   // of QEMU's threads before it 2 GiB.

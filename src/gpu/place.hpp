@@ -23,6 +23,13 @@ struct PlaceFor {
 ///               other: a chosen GPU is not among the facts, or its VF is not made yet.
 [[nodiscard]] Placement place(const GpuFacts& facts, const GpuChoice& choice, const VmSpec& spec, const PlaceFor& host);
 
+/// Refuse what with_placement() would leave undone for what the definition has of its own, when the VM wants strict tuning.
+/// \param xml        the inactive definition, as libvirt tells it
+/// \param placement  by place(), with the UUIDs of its mediated devices
+/// \throws Error conflict: an element of the definition takes the place of some of the tuning, and each such is named.
+///               other: as with_placement().
+void refuse_own_tuning(const VmSpec& spec, const std::string& xml, const Placement& placement);
+
 /// Seconds that the start will take at least, rounded up, from memory to be zeroed and pinned and BARs to be mapped.
 [[nodiscard]] std::uint64_t start_estimate(const Placement& placement, const GpuFacts& facts, const VmSpec& spec);
 

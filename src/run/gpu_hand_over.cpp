@@ -191,6 +191,7 @@ Manager::Impl::Hold Manager::Impl::take_gpus(const Manifest& manifest, const VmS
   tuned.tuning = tuning;
   Placement placement = place(facts, choice, tuned, place_for);
   const std::vector<MakeMdev> mdevs = mdevs_of(facts, choice, manifest.uuid, placement);
+  refuse_own_tuning(tuned, hypervisor().domain_xml(manifest.uuid, true), placement);
   load_vfio();
   execute(plan_lease(facts, ledger(), addresses, mdevs, {manifest.name, manifest.uuid, store().root(), spec.release}));
   if (const std::uint64_t estimate = start_estimate(placement, facts, spec); estimate > 10)

@@ -314,6 +314,17 @@ TEST_CASE("what the user tuned is kept, and said") {
                            "iothreads: the definition has its own <iothreads>, which is kept"});
 }
 
+TEST_CASE("pins of I/O threads that the user made are kept, and said") {
+  const std::string xml = replaced(definition(), "<vcpu placement='static'>16</vcpu>",
+                                   "<vcpu placement='static'>16</vcpu>"
+                                   "<cputune><iothreadpin iothread='1' cpuset='7'/></cputune>");
+  const std::string placed = with_placement(xml, tuned());
+  CHECK(has(placed, R"(<iothreadpin iothread="1" cpuset="7"/>)"));
+  CHECK_FALSE(has(placed, R"(<iothreadpin iothread="2")"));
+  CHECK(missed(placed) ==
+        std::vector<std::string>{"the iothreads' pin: the definition has its own <iothreadpin>, which is kept"});
+}
+
 TEST_CASE("only virtio disks get an iothread, and one that has one keeps it") {
   std::string xml = replaced(definition(), "<target dev='vda' bus='virtio'/>", "<target dev='sda' bus='sata'/>");
   Placement placement = tuned();

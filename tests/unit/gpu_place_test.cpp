@@ -6,6 +6,7 @@
 #include "gpu/place.hpp"
 #include "model/size.hpp"
 #include "support/catch.hpp"
+#include "support/source_tree.hpp"
 
 using namespace vmgraft;
 
@@ -371,6 +372,33 @@ TEST_CASE("tuning strict refuses and names each thing that cannot be had") {
   spec.cpus = 14;
   set_huge_pages(facts.settings.nodes[1], 64, 0);
   CHECK_NOTHROW(placed());
+}
+
+TEST_CASE("tuning strict refuses a definition whose own elements take the place of the tuning") {
+  VmSpec spec = vm(14, 64 * kGiB);
+  spec.tuning = Tuning::strict;
+  GpuFacts facts = two_nodes({gpu_at("0000:41:00.0", 1)});
+  set_huge_pages(facts.settings.nodes[1], 64, 0);
+  const Placement placement = place(facts, chosen({"0000:41:00.0"}), spec, kvm());
+  REQUIRE(placement.not_done.empty());
+  std::string xml = read_text(source_path("tests/data/domain/gpu_train_inactive.xml"));
+  std::string vcpu = "<vcpu placement='static'>16</vcpu>";
+  xml.replace(xml.find(vcpu), vcpu.size(), "<vcpu placement='static'>14</vcpu>");
+  vcpu = "<vcpu placement='static'>14</vcpu>";
+  CHECK_NOTHROW(refuse_own_tuning(spec, xml, placement));
+
+  // As virsh edit leaves it.
+  xml.replace(xml.find(vcpu), vcpu.size(),
+              vcpu + "<iothreads>1</iothreads><numatune><memory mode='preferred' nodeset='0'/></numatune>");
+  const Error error = error_of([&] { refuse_own_tuning(spec, xml, placement); });
+  CHECK(error.code() == Errc::conflict);
+  CHECK(std::string(error.what()) ==
+        "tuning \"strict\" cannot be had: memory on the GPUs' nodes: the definition has its own <numatune>, which is kept; "
+        "iothreads: the definition has its own <iothreads>, which is kept");
+  CHECK(error.hint() ==
+        "take these elements out of the definition (virsh edit), or set \"tuning\": \"auto\" to keep them");
+  spec.tuning = Tuning::automatic;
+  CHECK_NOTHROW(refuse_own_tuning(spec, xml, placement));
 }
 
 TEST_CASE("software emulation is given devices and no tuning, and strict refuses it") {
