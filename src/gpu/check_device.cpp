@@ -41,11 +41,24 @@ bool is_lost_by_reset(const PciFunction& function) {
          (function.device == 0x74a1 || function.device == 0x75a3);  // MI300X, MI355X
 }
 
+// tinygrad#18199: a function-level reset of a GB202 never returns. Kernels that know leave it out: quirk_no_flr.
+bool hangs_in_flr(const PciFunction& function) {
+  const auto& methods = function.reset_methods;
+  return function.vendor == kNvidia &&
+         (function.device == 0x2b85 || function.device == 0x2b87 || function.device == 0x2b8c) &&
+         std::find(methods.begin(), methods.end(), "flr") != methods.end();
+}
+
 void check_reset(CheckRows& rows, const CheckCase& each) {
   if (is_lost_by_reset(each.function))
     return rows.warn(CheckId::no_reset,
                      "a GPU of this model is known not to come back from a reset before the host boots",
                      "ask for a VF of it (kind=vf), which is reset by itself");
+  if (hangs_in_flr(each.function))
+    return rows.warn(CheckId::no_reset,
+                     "an FLR of a GPU of this model (GB202) is known never to return, and this kernel would make one",
+                     "leave it out: echo bus > /sys/bus/pci/devices/" + printable(each.gpu.address) +
+                         "/reset_method; or boot a kernel that does (quirk_no_flr)");
   if (!each.function.reset_methods.empty())
     return rows.ok(CheckId::no_reset, "can be reset: " + words(each.function.reset_methods));
   if (can_hot_reset(each)) return rows.ok(CheckId::no_reset, "can be reset with its bus: all on it goes along");

@@ -12,11 +12,14 @@ void check_vfio(CheckRows& rows, const GpuFacts& facts) {
   else
     rows.fail(CheckId::no_iommu, "the kernel has no IOMMU groups, so no device can be given to a VM",
               "switch on VT-d or AMD-Vi (IOMMU) in the firmware setup; on Intel boot with intel_iommu=on");
-  if (host.has_vfio)
+  if (host.has_vfio && !host.vfio_forbidden.empty())
+    rows.fail(CheckId::no_vfio, "vfio-pci is not loaded, and cannot be: " + printable(host.vfio_forbidden),
+              "take that line out");
+  else if (host.has_vfio)
     rows.ok(CheckId::no_vfio, "vfio-pci is there for kernel " + printable(host.kernel));
   else
     rows.fail(CheckId::no_vfio, "kernel " + printable(host.kernel) + " has no module vfio-pci",
-              "install the modules of this kernel, and see that nothing in /etc/modprobe.d forbids vfio-pci");
+              "install the modules of this kernel");
   if (!host.has_vfio_node) return;
   if (*host.has_vfio_node)
     rows.ok(CheckId::no_vfio_node, "/dev/vfio/vfio is there");

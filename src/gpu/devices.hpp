@@ -141,6 +141,7 @@ struct HostSettings {
   bool unsafe_interrupts = false;      ///< vfio_iommu_type1 allow_unsafe_interrupts=Y
   bool noiommu = false;                ///< vfio enable_unsafe_noiommu_mode=Y
   bool has_vfio = false;               ///< vfio-pci is loaded or built in, or its module is there for this kernel
+  std::string vfio_forbidden;          ///< "FILE:LINE: install vfio-pci /bin/false" that keeps it from being loaded; else empty
   std::optional<bool> has_vfio_node;   ///< /dev/vfio/vfio, once vfio-pci is loaded and where there is a /dev at all
   std::string sleep_states;            ///< /sys/power/state: "freeze mem disk"; empty: it cannot sleep
   bool is_sleep_masked = false;        ///< systemd's sleep.target leads to /dev/null

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <sstream>
 
 #include "gpu/devices.hpp"
 #include "gpu/sysfs.hpp"
@@ -24,6 +25,37 @@ bool has_vfio(Host& host, const std::string& kernel) {
     if (host.stat(module + packed)) return true;
   }
   return false;
+}
+
+/// Whether a line of modprobe.d loads nothing in place of the module: "install vfio-pci /bin/false". A blacklist does not
+/// concern one that is asked for by its name.
+bool forbids(std::string_view line, std::string_view module) {
+  const std::vector<std::string_view> words = sysfs::words(line);
+  if (words.size() < 3 || words[0] != "install") return false;
+  std::string name(words[1]);
+  std::replace(name.begin(), name.end(), '_', '-');
+  const std::string_view program = words.back().substr(words.back().rfind('/') + 1);
+  return name == module && (program == "false" || program == "true");
+}
+
+/// "/etc/modprobe.d/no.conf:3: install vfio-pci /bin/false"; empty: nothing keeps the driver, or it is loaded already.
+/// Source: modprobe.d(5); a file hides those of its name in the folders after it.
+std::string vfio_forbidden(Host& host) {
+  if (host.stat("/sys/bus/pci/drivers/vfio-pci")) return {};
+  const bool has_core = host.stat("/sys/module/vfio").has_value();
+  std::set<std::string> seen;
+  for (const char* folder : {"/etc/modprobe.d", "/run/modprobe.d", "/lib/modprobe.d"}) {
+    for (const std::string& name : sysfs::names(host, folder)) {
+      if (!name.ends_with(".conf") || !seen.insert(name).second) continue;
+      const std::string file = std::string(folder) + "/" + name;
+      std::istringstream lines(sysfs::text(host, file).value_or(""));
+      std::size_t number = 1;
+      for (std::string line; std::getline(lines, line); ++number)
+        if (forbids(line, "vfio-pci") || (!has_core && forbids(line, "vfio")))
+          return file + ":" + std::to_string(number) + ": " + line;
+    }
+  }
+  return {};
 }
 
 /// A kernel that has vfio shows the node in its /dev; a container has the nodes that it was given.
@@ -172,6 +204,7 @@ HostSettings read_settings(Host& host) {
   settings.noiommu = is_set(host, "vfio/parameters/enable_unsafe_noiommu_mode");
   settings.kernel = sysfs::text(host, "/proc/sys/kernel/osrelease").value_or("");
   settings.has_vfio = has_vfio(host, settings.kernel);
+  settings.vfio_forbidden = vfio_forbidden(host);
   settings.has_vfio_node = has_vfio_node(host);
   settings.sleep_states = sysfs::text(host, "/sys/power/state").value_or("");
   settings.is_sleep_masked = is_masked(host, "sleep.target");

@@ -127,6 +127,12 @@ std::vector<Failure> host_failures() {
          s.host.erase("/sys/bus/pci/drivers/vfio-pci");
          s.host.erase("/lib/modules");
        }},
+      {"no-vfio", Health::fail, "not loaded, and cannot be: /etc/modprobe.d/no.conf:1: install vfio-pci /bin/false",
+       [](Site& s) {
+         s.host.erase("/sys/bus/pci/drivers/vfio-pci");
+         s.set("/lib/modules/" + read_settings(s.host).kernel + "/kernel/drivers/vfio/pci/vfio-pci.ko", "");
+         s.set("/etc/modprobe.d/no.conf", "install vfio-pci /bin/false");
+       }},
       {"no-vfio-node", Health::fail, "/dev/vfio/vfio is not there",
        [](Site& s) {
          s.host.add_folder("/sys/bus/pci/drivers/vfio-pci");

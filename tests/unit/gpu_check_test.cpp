@@ -630,6 +630,16 @@ TEST_CASE("check_gpu: the device") {
     function.physical_function = "0000:42:00.0";
     CHECK(gpu_row(world, "no-reset").health == Health::ok);
   }
+  SECTION("no-reset: a model whose FLR never returns, on a kernel that would make one") {
+    for (const std::uint16_t device : std::initializer_list<std::uint16_t>{0x2b85, 0x2b87, 0x2b8c}) {
+      function.device = device;
+      function.reset_methods = {"flr", "bus"};
+      expect(gpu_row(world, "no-reset"), Health::warn, "an FLR of a GPU of this model (GB202) is known never to return");
+      CHECK(has(gpu_row(world, "no-reset").remedy, "echo bus > /sys/bus/pci/devices/0000:41:00.0/reset_method"));
+      function.reset_methods = {"bus"};
+      CHECK(gpu_row(world, "no-reset").health == Health::ok);
+    }
+  }
   SECTION("dirty") {
     world.gpu().state = GpuState::dirty;
     world.gpu().vm = "a";

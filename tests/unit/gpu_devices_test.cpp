@@ -502,6 +502,28 @@ TEST_CASE("the settings of the two-socket server are read") {
   CHECK(node.huge_pages[0].total == 120);
 }
 
+TEST_CASE("an install line of modprobe.d that keeps vfio-pci from being loaded is seen, and a blacklist is not") {
+  FakeHost host = recorded_host("laptop-1gpu");
+  host.erase("/sys/bus/pci/drivers/vfio-pci");
+  host.erase("/sys/module/vfio");
+  const auto forbidden = [&] { return read_settings(host).vfio_forbidden; };
+  host.add_file("/etc/modprobe.d/a.conf", "# install vfio-pci /bin/false\nblacklist vfio-pci\ninstall vfio-pci /sbin/modprobe x\n");
+  host.add_file("/etc/modprobe.d/b.conf.dpkg-old", "install vfio-pci /bin/false\n");
+  CHECK(forbidden().empty());
+  host.add_file("/lib/modprobe.d/c.conf", "install vfio /bin/true\n");
+  CHECK(forbidden() == "/lib/modprobe.d/c.conf:1: install vfio /bin/true");
+  host.add_file("/sys/module/vfio/refcnt", "0\n");  // what is loaded already needs no loading
+  CHECK(forbidden().empty());
+  host.add_file("/run/modprobe.d/d.conf", "\ninstall vfio_pci /usr/bin/false\n");
+  CHECK(forbidden() == "/run/modprobe.d/d.conf:2: install vfio_pci /usr/bin/false");
+  host.add_file("/etc/modprobe.d/d.conf", "");  // hides it
+  CHECK(forbidden().empty());
+  host.add_file("/etc/modprobe.d/d.conf", "install vfio-pci /bin/false\n");
+  CHECK(forbidden() == "/etc/modprobe.d/d.conf:1: install vfio-pci /bin/false");
+  host.add_folder("/sys/bus/pci/drivers/vfio-pci");
+  CHECK(forbidden().empty());
+}
+
 TEST_CASE("settings that weaken isolation are seen") {
   FakeHost host = recorded_host("acs-override");
   CHECK(read_settings(host).acs_override);
