@@ -14,6 +14,7 @@ set(unit_files
   unit/gpu_check_hosts_test.cpp
   unit/gpu_check_start_test.cpp
   unit/gpu_check_test.cpp
+  unit/gpu_choose_eight_test.cpp
   unit/gpu_choose_test.cpp
   unit/gpu_devices_test.cpp
   unit/gpu_ledger_test.cpp
