@@ -4,8 +4,10 @@
 #include "domain/placement.hpp"
 #include "gpu/choose.hpp"
 #include "gpu/place.hpp"
+#include "plan/plan_create.hpp"
 #include "support/recorded_host.hpp"
 #include "support/source_tree.hpp"
+#include "template/gpu_request.hpp"
 
 using namespace vmgraft;
 
@@ -85,7 +87,8 @@ DomainConfig hostile_config() {
   return config;
 }
 
-GpuFacts gpu_facts(FakeHost host) {
+GpuFacts gpu_facts(const std::string& recorded) {
+  FakeHost host = recorded_host(recorded);
   GpuFacts facts;
   facts.devices = read_devices(host, read_gpu_config(host, kGpuConfigFile));
   facts.settings = read_settings(host);
@@ -94,17 +97,38 @@ GpuFacts gpu_facts(FakeHost host) {
   return facts;
 }
 
-/// A VM of template gpu-train, as it is started on a recorded host with that many of its GPUs.
-std::string gpu_train(const std::string& host, unsigned gpus) {
-  VmSpec spec;
-  spec.cpus = 16;
-  spec.memory = std::uint64_t{64} << 30;
-  spec.firmware = Firmware::uefi;
-  spec.disks = {{"root", "debian-12", std::uint64_t{60} << 30, true}, {"scratch", "", std::uint64_t{500} << 30, false}};
-  spec.gpus = {{gpus, "", "", NumaPolicy::preferred, GpuKind::gpu}};
-  const GpuFacts facts = gpu_facts(recorded_host(host));
-  const Placement placement = place(facts, choose_gpus(facts, spec, {}), spec, {true, 9'000'000});
-  return with_placement(read_text(source_path("tests/data/domain/gpu_train_inactive.xml")), placement);
+/// The shipped template, with other GPUs when \p gpus names some.
+ResolvedTemplate gpu_train_template(const ParameterValues& values, const std::vector<std::string>& gpus = {}) {
+  ResolvedTemplate resolved = TemplateLibrary({source_path("templates")}).resolve("gpu-train", values, {"train-1"});
+  if (!gpus.empty()) resolved.spec = parse_spec(with_gpus(resolved.json, parse_gpu_request(gpus)), resolved.name);
+  resolved.digest = "0123456789abcdef";  // which any other word of the template changes
+  return resolved;
+}
+
+/// A VM of it, as it is handed to libvirt.
+std::string gpu_train_defined() {
+  FakeHost host;
+  const Store store(host, "/var/lib/vmgraft");
+  CreateFacts facts{store, gpu_train_template({}), {}, "kvm", {}, false, "tester", "2026-01-02T03:04:05Z", {}, {}};
+  return to_domain_xml(domain_config(
+      facts, {"train-1", "6f0e4d2c-1111-4222-8333-444455556666", {"52:54:00:12:34:56"}, {"aaaa", "bbbb"}, {}, {}}));
+}
+
+/// A recorded host whose GPUs no process uses any more.
+GpuFacts idle(GpuFacts facts) {
+  facts.use.users.clear();
+  return facts;
+}
+
+/// What libvirt made of that, once it is started on the host.
+std::string gpu_train(const GpuFacts& facts, const ResolvedTemplate& resolved) {
+  const VmSpec& spec = resolved.spec;
+  const std::string defined = read_text(source_path("tests/data/domain/gpu_train_inactive.xml"));
+  for (const std::string& size : {"<memory unit='KiB'>" + std::to_string(spec.memory >> 10) + "</memory>",
+                                  "<vcpu placement='static'>" + std::to_string(spec.cpus) + "</vcpu>"})
+    if (defined.find(size) == std::string::npos)
+      throw std::logic_error("gpu_train_inactive.xml is of another size than the template: no " + size);
+  return with_placement(defined, place(facts, choose_gpus(facts, spec, {}), spec, {true, 9'000'000}));
 }
 
 }  // namespace
@@ -152,7 +176,11 @@ std::vector<DomainGolden> domain_goldens() {
       {"clone_of_edited", clone_domain_xml(recorded("edited.xml"), dev_clone())},
       {"other_disk_paths",
        with_disk_paths(recorded("dev_inactive.xml"), {{"vda", "/var/lib/vmgraft/layers/<&>.qcow2"}})},
-      {"gpu_train_two_sockets", gpu_train("pcie-2socket", 1)},
-      {"gpu_train_eight_gpus", gpu_train("sxm-8gpu", 8)},
+      {"gpu_train_defined", gpu_train_defined()},
+      {"gpu_train_two_sockets", gpu_train(gpu_facts("pcie-2socket"), gpu_train_template({}))},
+      {"gpu_train_second_node", gpu_train(idle(gpu_facts("pcie-2socket")), gpu_train_template({}))},
+      {"gpu_train_two_nodes",
+       gpu_train(idle(gpu_facts("pcie-2socket")), gpu_train_template({}, {"0000:17:00.0", "0000:b1:00.0"}))},
+      {"gpu_train_eight_gpus", gpu_train(gpu_facts("sxm-8gpu"), gpu_train_template({{"gpus", "8"}}))},
   };
 }
