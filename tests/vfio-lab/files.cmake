@@ -4,6 +4,7 @@ set(vfio_lab_files
   vfio-lab/gpu_lab.cpp
   vfio-lab/gpu_lend_test.cpp
   vfio-lab/gpu_race_test.cpp
+  vfio-lab/gpu_release_test.cpp
   vfio-lab/gpu_verdict_test.cpp
   vfio-lab/gpu_vf_test.cpp
 )

@@ -8,6 +8,7 @@
 
 #include <poll.h>
 #include <sys/inotify.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 namespace vmgraft {
@@ -55,6 +56,16 @@ GpuLab::GpuLab() {
     for (const auto& record : ledger()) try_vmgraft({"gpu", "return", "--force", record.first});
   }
   REQUIRE(drivers() == host_drivers());
+}
+
+DeadGpu::DeadGpu(const std::string& address) : config_(std::filesystem::canonical(pci_folder(address)) / "config") {
+  const std::filesystem::path file = "/run/dead-" + address;
+  std::ofstream(file, std::ios::binary) << std::string(4096, '\xff');
+  REQUIRE(::mount(file.c_str(), config_.c_str(), nullptr, MS_BIND, nullptr) == 0);
+}
+
+DeadGpu::~DeadGpu() {
+  ::umount2(config_.c_str(), MNT_DETACH);
 }
 
 GpuConfigured::GpuConfigured(const std::filesystem::path& file, const std::string& text) {

@@ -65,6 +65,19 @@ class GpuLab : public Lab {
   [[nodiscard]] std::size_t driver_starts();
 };
 
+/// To everyone who reads its configuration space through sysfs the function does not answer, until the end of the
+/// scope.
+class DeadGpu {
+ public:
+  explicit DeadGpu(const std::string& address);
+  DeadGpu(const DeadGpu&) = delete;
+  DeadGpu& operator=(const DeadGpu&) = delete;
+  ~DeadGpu();
+
+ private:
+  std::filesystem::path config_;
+};
+
 /// The host's configuration of GPUs, until the end of the scope.
 class GpuConfigured {
  public:
