@@ -49,6 +49,18 @@ const std::map<std::string, std::string>& host_drivers() {
   return drivers;
 }
 
+std::map<std::string, FailedChecks> failed_checks(const nlohmann::json& checks) {
+  std::map<std::string, FailedChecks> found;
+  for (const nlohmann::json& row : checks) {
+    CHECK_FALSE(row.at("seen").get<std::string>().empty());
+    CHECK(row.at("remedy").is_null() == (row.at("health") == "ok"));
+    const std::string address = row.at("address").is_null() ? "" : row.at("address");
+    found.try_emplace(address);
+    if (row.at("health") == "fail") found[address].insert(row.at("id"));
+  }
+  return found;
+}
+
 GpuLab::GpuLab() {
   if (drivers() != host_drivers()) {
     // A test that failed left something behind, which is not to fail this one.

@@ -37,6 +37,10 @@ inline constexpr const char* kStranger = "0000:83:02.0";
 /// Those of a server that vmgraft has not touched.
 [[nodiscard]] const std::map<std::string, std::string>& host_drivers();
 
+using FailedChecks = std::set<std::string>;
+/// The rows of a report that fail, by address; "" for the host. Checks each row's form.
+[[nodiscard]] std::map<std::string, FailedChecks> failed_checks(const nlohmann::json& checks);
+
 /// The program on the virtual GPU server.
 class GpuLab : public Lab {
  public:
@@ -64,6 +68,9 @@ class GpuLab : public Lab {
   /// How often a host driver has started a function since the server was switched on.
   [[nodiscard]] std::size_t driver_starts();
 };
+
+/// Its class is a disk's; it can what a GPU with virtual functions can.
+inline constexpr const char* kNvmeIsGpu = R"({"version": 1, "also": ["1b36:0010"]})";
 
 /// To everyone who reads its configuration space through sysfs the function does not answer, until the end of the
 /// scope.

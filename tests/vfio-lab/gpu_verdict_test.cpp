@@ -3,25 +3,6 @@
 
 using namespace vmgraft;
 
-namespace {
-
-using Ids = std::set<std::string>;
-
-/// The rows of a report that fail, by address; "" for the host.
-std::map<std::string, Ids> failures(const nlohmann::json& checks) {
-  std::map<std::string, Ids> found;
-  for (const nlohmann::json& row : checks) {
-    CHECK_FALSE(row.at("seen").get<std::string>().empty());
-    CHECK(row.at("remedy").is_null() == (row.at("health") == "ok"));
-    const std::string address = row.at("address").is_null() ? "" : row.at("address");
-    found.try_emplace(address);
-    if (row.at("health") == "fail") found[address].insert(row.at("id"));
-  }
-  return found;
-}
-
-}  // namespace
-
 TEST_CASE("gpu list tells what the kernel tells of each GPU") {
   GpuLab lab;
   const nlohmann::json gpus = lab.json({"gpu", "list"}).at("gpus");
@@ -63,14 +44,14 @@ TEST_CASE("gpu list tells what the kernel tells of each GPU") {
 TEST_CASE("each GPU of the server gets its verdict, and asking for a bad one touches no driver") {
   GpuLab lab;
   const nlohmann::json record = nlohmann::json::parse(lab.vmgraft({"--json", "gpu", "check"}, 6).out);
-  std::map<std::string, Ids> failed = failures(record.at("result").at("checks"));
-  CHECK(failed.at("") == Ids{});
-  CHECK(failed.at(kGpu) == Ids{});
-  CHECK(failed.at(kFarGpu) == Ids{});
-  CHECK(failed.at(kSharingGpu) == Ids{"group-not-viable"});
+  std::map<std::string, FailedChecks> failed = failed_checks(record.at("result").at("checks"));
+  CHECK(failed.at("") == FailedChecks{});
+  CHECK(failed.at(kGpu) == FailedChecks{});
+  CHECK(failed.at(kFarGpu) == FailedChecks{});
+  CHECK(failed.at(kSharingGpu) == FailedChecks{"group-not-viable"});
   CHECK(failed.at(kConsole).contains("boot-vga"));
   CHECK(failed.size() == 5);
-  CHECK(failures(lab.json({"gpu", "check", kGpu}).at("checks")).size() == 2);
+  CHECK(failed_checks(lab.json({"gpu", "check", kGpu}).at("checks")).size() == 2);
 
   const std::string vm = lab.name("refused");
   const auto ledger = lab.ledger();

@@ -3,19 +3,18 @@
 
 using namespace vmgraft;
 
-namespace {
-
-// Its class is a disk's; it can what a GPU with virtual functions can.
-constexpr const char* kNvmeIsGpu = R"({"version": 1, "also": ["1b36:0010"]})";
-
-}  // namespace
-
 TEST_CASE("a virtual function is made for a VM, passed to it, and removed with it") {
   GpuLab lab;
   const GpuConfigured configured("/run/gpus.json", kNvmeIsGpu);
   const auto count = [&] { return lab.read(pci_folder(kNvme) / "sriov_numvfs"); };
   REQUIRE(count() == "0\n");
   CHECK(lab.gpu(kNvme).at("most_vfs") == 2);
+
+  const auto check = [&](const std::string& address, int want_exit) {
+    const CommandResult result = lab.vmgraft({"--json", "gpu", "check", address}, want_exit);
+    return failed_checks(nlohmann::json::parse(result.out).at("result").at("checks")).at(address);
+  };
+  CHECK(check(kNvme, 0) == FailedChecks{});
 
   const std::string vm = lab.name("part");
   lab.vmgraft({"create", "idle", vm, "--gpus", "kind=vf"});
@@ -28,6 +27,8 @@ TEST_CASE("a virtual function is made for a VM, passed to it, and removed with i
   CHECK(drivers() == host_drivers());  // the physical function stays with the host
   CHECK(lab.gpu(held[0]).at("physical_function") == kNvme);
   CHECK(lab.gpu(held[0]).at("state") == "in_vm");
+  CHECK(check(kNvme, 6) == FailedChecks{"vfs-in-use"});
+  CHECK(check(held[0], 6) == FailedChecks{"group-held"});
 
   // Given away in parts it is not given away whole.
   const std::string whole = lab.name("whole");
