@@ -140,12 +140,21 @@ CommandResult GpuLab::try_vmgraft(const std::vector<std::string>& arguments, std
   return LinuxHost().run(command);
 }
 
-void GpuLab::kill_qemu(const std::string& vm) {
+CommandResult GpuLab::ask_guest(const std::string& vm, const std::vector<std::string>& arguments) {
+  CommandResult result = try_vmgraft(arguments);
+  INFO(result.out << result.err);
+  if (result.exit_code != 0) guest(vm, "true");
+  REQUIRE(result.exit_code == 0);
+  return result;
+}
+
+void GpuLab::end_qemu(const std::string& vm, const std::function<void()>& how) {
   // libvirt removes the file when it has seen QEMU's end.
   const std::filesystem::path file = "/run/libvirt/qemu/" + vm + ".pid";
   const int watch = ::inotify_init1(IN_CLOEXEC);
   REQUIRE(::inotify_add_watch(watch, file.parent_path().c_str(), IN_DELETE) >= 0);
-  REQUIRE(::kill(std::stoi(read(file)), SIGKILL) == 0);
+  REQUIRE(std::filesystem::exists(file));
+  how();
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
   for (char events[4096]; std::filesystem::exists(file) && std::chrono::steady_clock::now() < deadline;) {
     pollfd wait{watch, POLLIN, 0};
@@ -153,6 +162,10 @@ void GpuLab::kill_qemu(const std::string& vm) {
   }
   ::close(watch);
   REQUIRE_FALSE(std::filesystem::exists(file));
+}
+
+void GpuLab::kill_qemu(const std::string& vm) {
+  end_qemu(vm, [&] { REQUIRE(::kill(std::stoi(read("/run/libvirt/qemu/" + vm + ".pid")), SIGKILL) == 0); });
 }
 
 std::map<std::string, nlohmann::json> GpuLab::ledger() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -59,7 +60,12 @@ class GpuLab : public Lab {
   [[nodiscard]] std::vector<std::string> command_line(const std::vector<std::string>& arguments);
   /// The same program, not waited for nicely: its exit code, nothing required. May be called by several threads.
   CommandResult try_vmgraft(const std::vector<std::string>& arguments, std::vector<std::string> before = {});
-  /// kill -9 of the VM's QEMU, and libvirt has seen it.
+  /// A command in which the guest has a part; it must succeed. When it does not, an exec tells whether the guest lives
+  /// at all: that it died of the emulator is known by this.
+  CommandResult ask_guest(const std::string& vm, const std::vector<std::string>& arguments);
+  /// \p how ends the VM's QEMU without vmgraft; libvirt has seen it.
+  void end_qemu(const std::string& vm, const std::function<void()>& how);
+  /// The same by kill -9.
   void kill_qemu(const std::string& vm);
   /// Records of the ledger by address, as JSON.
   [[nodiscard]] std::map<std::string, nlohmann::json> ledger();
