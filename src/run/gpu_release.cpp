@@ -7,7 +7,6 @@
 #include "domain/placement.hpp"
 #include "model/names.hpp"
 #include "run/manager_impl.hpp"
-#include "template/gpu_request.hpp"
 
 namespace vmgraft {
 namespace {
@@ -103,16 +102,37 @@ void Manager::Impl::expect_gpus_back(const Manifest& manifest, bool returns) {
 }
 
 bool Manager::Impl::plug_again(const GpuRecord& record) {
-  notice(fmt::format("VM '{}' let GPU {} go for a memory snapshot that was given up: it is plugged in again", record.vm,
-                     record.address));
   try {
-    const Manifest manifest = store().manifest(record.vm);
-    VmSpec spec = parse_spec(manifest.spec, manifest.template_name);
-    spec.gpus = parse_gpu_request({record.address}, "GPU");
-    static_cast<void>(plug_gpus(manifest, spec, false));
+    const GpuFacts facts = gpu_facts(GpuDepth::list);
+    const Gpu* gpu = facts.find(record.address);
+    if (gpu == nullptr) return false;
+    const std::string live = hypervisor().domain_xml(record.vm_uuid, false);
+    const std::vector<DomainHostdev> there = read_hostdevs(live);
+    const auto has = [&](auto member, const std::string& value) {
+      return std::any_of(there.begin(), there.end(), [&](const DomainHostdev& each) { return each.*member == value; });
+    };
+    const std::vector<unsigned> ports = free_root_ports(live);
+    Plan plan{fmt::format("plug GPU {} into {} again", record.address, record.vm), {record.vm}, {}};
+    unsigned index = 0;
+    for (const std::string& function : functions_of(*gpu)) {
+      if (has(&DomainHostdev::address, function)) continue;
+      if (plan.steps.size() == ports.size()) throw Error(Errc::conflict, "no PCIe root port is free");
+      std::string alias;
+      do {
+        alias = fmt::format("ua-gpu{}-0", index++);
+      } while (has(&DomainHostdev::alias, alias));
+      PassedGpu alone;
+      alone.functions.push_back({function, true, 0});
+      plan.steps.emplace_back(
+          AttachDevice{record.vm, record.vm_uuid, alias, hostdev_xml(alone, 0, alias, ports[plan.steps.size()])});
+    }
+    if (plan.steps.empty()) return true;
+    notice(fmt::format("VM '{}' let GPU {} go for a memory snapshot that was given up: it is plugged in again",
+                       record.vm, record.address));
+    execute(plan);
     return true;
   } catch (const Error& error) {
-    notice(error.what());
+    notice(fmt::format("GPU {} cannot be plugged into VM '{}' again: {}", record.address, record.vm, error.what()));
     return false;
   }
 }
@@ -132,11 +152,11 @@ void Manager::Impl::reap_gpus() {
     gone.uuid = record.vm_uuid;
     const std::optional<DomainState> domain = hypervisor().find_by_uuid(record.vm_uuid);
     if (is_active(domain)) {
+      if (record.returns && plug_again(record)) continue;
       const std::vector<DomainHostdev> devices = read_hostdevs(hypervisor().domain_xml(record.vm_uuid, false));
       if (std::any_of(devices.begin(), devices.end(),
                       [&](const DomainHostdev& each) { return each.address == record.address; }))
         continue;
-      if (record.returns && plug_again(record)) continue;
     }
     notice(fmt::format("releasing GPU {}, which VM '{}' held", record.address, record.vm));
     try {

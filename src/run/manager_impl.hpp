@@ -214,7 +214,7 @@ struct Manager::Impl {
   void reap_gpus();
   /// Whether the GPUs of a running VM that its guest lets go are plugged in again by reap_gpus(), or released.
   void expect_gpus_back(const Manifest& manifest, bool returns);
-  /// \returns false when it could not be.
+  /// What its running VM has let go of it. \returns false when it could not be.
   bool plug_again(const GpuRecord& record);
   /// The same where only looking is asked for: without libvirt it is not done, and that is said.
   void try_reap();

@@ -103,10 +103,10 @@ GpuRecord parse_gpu_record(const std::string& text, const std::string& where) {
   record.vm = fields.text("vm");
   record.store = fields.text("store");
   record.release = read_release(fields);
-  record.returns = fields.flag("returns", false);
   record.quarantine = fields.text("quarantine");
   record.note = fields.text("note");
   record.made_vfs = static_cast<unsigned>(std::min<std::uint64_t>(fields.number("made_vfs"), kMostVfs));
+  record.returns = fields.flag("returns", false);
   fields.done();
   return record;
 }
@@ -122,13 +122,20 @@ std::string to_json_text(const GpuRecord& record) {
   Json power = Json::array();
   for (const GpuPower& each : record.power)
     power.push_back({{"address", each.address}, {"d3cold_allowed", each.d3cold_allowed}, {"control", each.control}});
-  const Json json{{"version", kGpuRecordVersion}, {"address", record.address},
-                  {"identity", record.identity},  {"origins", std::move(origins)},
-                  {"power", std::move(power)},    {"lent", record.lent},
-                  {"vm_uuid", record.vm_uuid},    {"vm", record.vm},
-                  {"store", record.store},        {"release", record.release},
-                  {"returns", record.returns},    {"quarantine", record.quarantine},
-                  {"note", record.note},          {"made_vfs", record.made_vfs}};
+  const Json json{{"version", kGpuRecordVersion},
+                  {"address", record.address},
+                  {"identity", record.identity},
+                  {"origins", std::move(origins)},
+                  {"power", std::move(power)},
+                  {"lent", record.lent},
+                  {"vm_uuid", record.vm_uuid},
+                  {"vm", record.vm},
+                  {"store", record.store},
+                  {"release", record.release},
+                  {"quarantine", record.quarantine},
+                  {"note", record.note},
+                  {"made_vfs", record.made_vfs},
+                  {"returns", record.returns}};
   // Reasons hold what kernel and helper said: never a cause to lose the record.
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
