@@ -106,7 +106,7 @@ TEST_CASE("a guest gets a GPU, has it again after a memory snapshot and its reve
   REQUIRE(was_late);
   CHECK(drivers() == expected);
   CHECK(passed_kinds(lab, vm) == std::set<std::string>{kDisplay, kAudio});
-  CHECK(lab.json({"snapshot", "list", vm}).at("snapshots").size() == 1);
+  CHECK(lab.json({"snapshot", "list", vm}).dump().find("late") == std::string::npos);
 
   const nlohmann::json given_back =
       nlohmann::json::parse(lab.ask_guest(vm, {"--json", "gpu", "detach", vm, kGpu}).out).at("result").at("gpus").at(0);
