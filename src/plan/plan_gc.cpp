@@ -22,13 +22,25 @@ constexpr std::string_view kPart = ".part";
 constexpr std::size_t kLayerIdLength = 32;  // is_layer_id
 constexpr std::size_t kUuidLength = 36;
 
-/// What vmgraft and libvirt make in a VM's folder.
-bool is_of_a_vm(std::string name) {
-  if (!writer_of(name).empty()) return true;
+std::string without_part(std::string name) {
   if (name.ends_with(kPart)) name.resize(name.size() - kPart.size());
+  return name;
+}
+
+/// What vmgraft and libvirt make in a VM's folder.
+bool is_of_a_vm(const std::string& name) {
+  if (!writer_of(name).empty()) return true;
   for (const char* known : {"vm.json", "nvram.fd", "seed.iso", "ssh", "snapshots"})
-    if (name == known) return true;
+    if (without_part(name) == known) return true;
   return name == "console.log" || name.starts_with("console.log.");  // virtlogd keeps the ones before
+}
+
+/// What they make in a snapshot's folder.
+bool is_of_a_snapshot(const std::string& name) {
+  if (!writer_of(name).empty()) return true;
+  for (const char* known : {"domain.xml", "nvram.fd", "tpm", "memory"})
+    if (without_part(name) == known) return true;
+  return false;
 }
 
 /// Another name is none of ours: lost+found, .snapshot.
@@ -210,15 +222,31 @@ class Gc {
       is_strange_ = has_strangers(file.path);
       return "a VM's folder without a manifest";
     }
-    if (parts.size() == 4 && parts[2] == "snapshots" && find_snapshot(*found->second, parts[3]) == nullptr)
+    if (parts.size() == 4 && parts[2] == "snapshots" && find_snapshot(*found->second, parts[3]) == nullptr) {
+      if (!file.is_folder || !is_name(parts[3])) return {};
+      is_strange_ = has_strangers(file.path);
       return fmt::format("of a snapshot that VM '{}' does not have", parts[1]);
-    if (parts.size() > 2 && parts.back().ends_with(kPart)) return "a copy that was not finished";
+    }
+    const bool is_copied = parts.size() == 3 || (parts.size() == 5 && parts[2] == "snapshots");
+    if (is_copied && parts.back().ends_with(kPart) && is_made(parts)) return "a copy that was not finished";
     return {};
   }
 
+  /// \param parts  of a path in a VM's folder: vms, its name, ...
+  [[nodiscard]] static bool is_made(const std::vector<std::string>& parts) {
+    if (!is_of_a_vm(parts.at(2))) return false;
+    if (parts.size() == 3) return true;
+    if (parts[2] != "snapshots") return parts[2] == "ssh";
+    if (!is_name(parts[3])) return false;
+    return parts.size() == 4 || (is_of_a_snapshot(parts[4]) && (parts.size() == 5 || without_part(parts[4]) == "tpm"));
+  }
+
+  /// \param folder  a VM's, or one of its snapshots'
   [[nodiscard]] bool has_strangers(const std::string& folder) const {
     return std::any_of(facts_.files.begin(), facts_.files.end(), [&](const StoreFile& file) {
-      return path(file.path).parent_path() == folder && !is_of_a_vm(path(file.path).filename());
+      if (!file.path.starts_with(folder + "/")) return false;
+      const path relative(file.path);
+      return !is_made({relative.begin(), relative.end()});
     });
   }
 

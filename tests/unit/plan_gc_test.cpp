@@ -149,10 +149,14 @@ TEST_CASE("gc takes half-made files, each for its reason, and nothing that it di
                       "/store/vms/a/.vm.json.7.12.tmp",
                       "/store/vms/a/nvram.fd.part",
                       "/store/vms/a/snapshots/s1/tpm.part"};
-  const Lines others{"/store/layers/notes.txt",        "/store/layers/mine.qcow2",  "/store/images/README",
-                     "/store/tmp/mine.xml",            "/store/tmp/downloads/x.part", "/store/vms/a/notes",
-                     "/store/vms/a/console.log.0",     "/store/vms/lost+found",     "/store/locks/vm-z.lock",
-                     "/store/journal/mine.txt",        "/store/vms/.hidden/x",      "/store/mine"};
+  const Lines others{"/store/layers/notes.txt",        "/store/layers/mine.qcow2",
+                     "/store/images/README",           "/store/tmp/mine.xml",
+                     "/store/tmp/downloads/x.part",    "/store/vms/a/notes",
+                     "/store/vms/a/console.log.0",     "/store/vms/lost+found",
+                     "/store/locks/vm-z.lock",         "/store/journal/mine.txt",
+                     "/store/vms/.hidden/x",           "/store/mine",
+                     "/store/vms/a/thesis.part",       "/store/vms/a/snapshots/s1/thesis.part",
+                     "/store/vms/a/snapshots/.mine/x", "/store/vms/a/snapshots/notes"};
   for (const std::string& file : garbage) world.host.add_file(file, "x", 0600);
   for (const std::string& file : others) world.host.add_file(file, "x", 0600);
   world.host.add_folder("/store/tmp/" + kStray);
@@ -162,11 +166,18 @@ TEST_CASE("gc takes half-made files, each for its reason, and nothing that it di
   world.host.add_file("/store/vms/gone/snapshots/s/domain.xml", "x", 0600);
   world.host.add_file("/store/vms/mixed/nvram.fd", "x", 0600);
   world.host.add_file("/store/vms/mixed/thesis.txt", "x", 0600);
+  world.host.add_file("/store/vms/deep/snapshots/s/tpm/state", "x", 0600);
+  world.host.add_file("/store/vms/deep/snapshots/s/thesis.txt", "x", 0600);
+  world.host.add_file("/store/vms/a/snapshots/backup/thesis.txt", "x", 0600);
   world.host.erase("/store/tmp/work");
   world.host.reset();
 
   const GcPlan plan = plan_gc(gc_facts_of(world));
-  Lines want{"keep /store/vms/mixed", "remove /store/tmp/" + kStray, "remove /store/vms/a/snapshots/s2",
+  Lines want{"keep /store/vms/mixed",
+             "keep /store/vms/deep",
+             "keep /store/vms/a/snapshots/backup",
+             "remove /store/tmp/" + kStray,
+             "remove /store/vms/a/snapshots/s2",
              "remove /store/vms/gone"};
   for (const std::string& file : garbage) want.push_back("remove " + file);
   std::sort(want.begin(), want.end());
@@ -182,7 +193,8 @@ TEST_CASE("gc takes half-made files, each for its reason, and nothing that it di
   CHECK(world.host.stat("/store/vms/a/snapshots/s1/domain.xml"));
   for (const std::string& file : garbage) CHECK_FALSE(world.host.stat(file));
   CHECK_FALSE(world.host.stat("/store/vms/gone"));
-  CHECK(said(plan_gc(gc_facts_of(world)).files) == Lines{"keep /store/vms/mixed"});
+  CHECK(said(plan_gc(gc_facts_of(world)).files) ==
+        Lines{"keep /store/vms/a/snapshots/backup", "keep /store/vms/deep", "keep /store/vms/mixed"});
 }
 
 TEST_CASE("gc leaves what a living process is making") {
