@@ -36,7 +36,7 @@ class CloneVerb final : public Verb {
     request_.on_expire = to_on_expire(on_expire_);
     if (print_xml_) {
       const std::string xml = session.manager().clone_xml(request_);
-      session.answer(text_json("xml", xml), xml);
+      session.answer_document(text_json("xml", xml), xml);
     } else if (session.globals().dry_run) {
       const PlanText plan = session.manager().plan_clone(request_);
       session.answer(plan_json(plan), plan_text(plan));

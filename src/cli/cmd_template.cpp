@@ -32,7 +32,7 @@ class TemplateShowVerb final : public Verb {
   int run(Session& session) override {
     std::string text = session.manager().template_show(name_, parameters_);
     if (!text.empty() && text.back() != '\n') text += '\n';
-    session.answer(resolved_template_json(text), text);
+    session.answer_document(resolved_template_json(text), text);
     return 0;
   }
 

@@ -19,12 +19,12 @@ namespace {
 constexpr std::size_t kLongestLine = 2000;
 
 /// `text` with every line but the first indented, each one fit to be printed.
-std::string printable_lines(std::string_view text, std::string_view indent) {
+std::string printable_lines(std::string_view text, std::string_view indent, std::size_t longest = kLongestLine) {
   std::string lines;
   while (!text.empty() && text.back() == '\n') text.remove_suffix(1);
   for (;;) {
     const std::size_t end = text.find('\n');
-    lines += printable(text.substr(0, end), kLongestLine);
+    lines += printable(text.substr(0, end), longest);
     lines += '\n';
     if (end == std::string_view::npos) return lines;
     text.remove_prefix(end + 1);
@@ -85,6 +85,10 @@ int Session::write_out(std::string_view text) {
 void Session::answer(std::string json, std::string_view text) {
   result_ = std::move(json);
   print(text);
+}
+
+void Session::answer_document(std::string json, std::string_view text) {
+  answer(std::move(json), terminal_.out ? printable_lines(text, {}, text.size() + 1) : std::string(text));
 }
 
 void Session::print(std::string_view text) {

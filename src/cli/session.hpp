@@ -34,6 +34,8 @@ class Session {
   /// The result in both forms; the one that was asked for is used.
   /// \param json  JSON text of the record's "result".
   void answer(std::string json, std::string_view text);
+  /// The same for a document, which goes to a file or program as it is; on a terminal nothing in it steers that.
+  void answer_document(std::string json, std::string_view text);
   /// Text on stdout at once, unless --json: for verbs that answer piece by piece.
   void print(std::string_view text);
   /// A line for people, unless --quiet.

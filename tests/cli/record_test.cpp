@@ -207,21 +207,47 @@ TEST_CASE("completion offers no word that a shell would expand") {
   CHECK(words("snapshots") == "plain@clean\n");
 }
 
-// JSON leaves C1 controls and bidi overrides as they are.
-TEST_CASE("a record on a terminal holds nothing that would steer it") {
-  const TempFolder folder;
-  std::ofstream(folder / "odd.json") << "{\"version\": 1, \"name\": \"odd\", \"description\": \"a\xc2\x9b"
-                                        "31mb\xe2\x80\xae\", \"vm\": {\"memory\": \"1GiB\"}}";
-  const std::vector<std::string> arguments{"--json", "--templates", folder.path().string(), "template", "list"};
-  const std::string piped = run_vmgraft(arguments).out;
-  CHECK(piped.find("\xc2\x9b") != std::string::npos);  // a program gets it as it is
+namespace {
+
+/// What the program shows on a terminal.
+std::string shown(const std::vector<std::string>& arguments) {
   vmgraft::Command command;
   std::string line = std::getenv("VMGRAFT_BINARY");
   for (const std::string& argument : arguments) line += " '" + argument + "'";
   command.argv = {"script", "-qec", line, "/dev/null"};  // of util-linux: a terminal
   command.environment = {"VMGRAFT_TEMPLATES=", "LC_ALL=C.UTF-8"};
-  const std::string shown = vmgraft::LinuxHost().run(command).out;
-  CHECK(shown.find("\"odd\"") != std::string::npos);
-  CHECK(shown.find("\\u009b31mb\\u202e") != std::string::npos);
-  CHECK(shown.find("\xc2\x9b") == std::string::npos);
+  return vmgraft::LinuxHost().run(command).out;
+}
+
+/// A template whose description would steer a terminal.
+void write_odd_template(const TempFolder& folder) {
+  std::ofstream(folder / "odd.json") << "{\"version\": 1, \"name\": \"odd\", \"description\": \"a\xc2\x9b"
+                                        "31mb\xe2\x80\xae\", \"vm\": {\"memory\": \"1GiB\"}}";
+}
+
+}  // namespace
+
+// JSON leaves C1 controls and bidi overrides as they are.
+TEST_CASE("a record on a terminal holds nothing that would steer it") {
+  const TempFolder folder;
+  write_odd_template(folder);
+  const std::vector<std::string> arguments{"--json", "--templates", folder.path().string(), "template", "list"};
+  const std::string piped = run_vmgraft(arguments).out;
+  CHECK(piped.find("\xc2\x9b") != std::string::npos);  // a program gets it as it is
+  const std::string text = shown(arguments);
+  CHECK(text.find("\"odd\"") != std::string::npos);
+  CHECK(text.find("\\u009b31mb\\u202e") != std::string::npos);
+  CHECK(text.find("\xc2\x9b") == std::string::npos);
+}
+
+// It is what one looks at a stranger's template with.
+TEST_CASE("a template that is shown on a terminal holds nothing that would steer it") {
+  const TempFolder folder;
+  write_odd_template(folder);
+  const std::vector<std::string> arguments{"--templates", folder.path().string(), "template", "show", "odd"};
+  CHECK(run_vmgraft(arguments).out.find("\xc2\x9b") != std::string::npos);
+  const std::string text = shown(arguments);
+  CHECK(text.find("\"description\": \"a\\xc2\\x9b31mb") != std::string::npos);
+  CHECK(text.find("\xc2\x9b") == std::string::npos);
+  CHECK(text.find("\xe2\x80\xae") == std::string::npos);
 }
