@@ -45,6 +45,10 @@ struct CloneIdentity {
 /// \throws Error other: a target is not in the XML.
 [[nodiscard]] std::string with_disk_paths(const std::string& xml, const std::map<std::string, std::string>& disks);
 
+/// The same definition with the passwords of VNC and SPICE consoles that \p secure has. libvirt leaves them out of what
+/// it shows, so a definition made of that would open the console to everybody.
+[[nodiscard]] std::string with_console_passwords(const std::string& xml, const std::string& secure);
+
 /// What vmgraft wants to know of a domain, from its XML.
 struct DomainFacts {
   std::string name;

@@ -84,6 +84,8 @@ class Hypervisor {
   [[nodiscard]] virtual std::optional<DomainState> find_by_uuid(const std::string& uuid) = 0;
   /// \param inactive  the persistent definition, else the live one. Secrets are never included.
   [[nodiscard]] virtual std::string domain_xml(const std::string& uuid, bool inactive) = 0;
+  /// The persistent definition with its secrets, to be defined again and kept nowhere else; empty when there is none.
+  [[nodiscard]] virtual std::string secure_definition(const std::string& uuid) = 0;
   /// Wait until what was asked of the running domain before is done: libvirt goes on with it when who asked has died. Not
   /// running, or not there, is fine. Source: virDomainGetJobInfo.
   /// \throws Error conflict: it is not done after minutes; interrupted.

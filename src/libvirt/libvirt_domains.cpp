@@ -211,6 +211,13 @@ std::string LibvirtHypervisor::domain_xml(const std::string& uuid, bool inactive
   return TextHandle(checked(virDomainGetXMLDesc(handle.get(), flags), "read the definition of", handle.get())).get();
 }
 
+std::string LibvirtHypervisor::secure_definition(const std::string& uuid) {
+  if (!find_by_uuid(uuid)) return {};
+  const DomainHandle handle = domain(uuid);
+  constexpr unsigned flags = VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE;
+  return TextHandle(checked(virDomainGetXMLDesc(handle.get(), flags), "read the definition of", handle.get())).get();
+}
+
 void LibvirtHypervisor::define(const std::string& xml, Schema schema) {
   const DomainHandle made(virDomainDefineXMLFlags(connection_.get(), xml.c_str(), schema == Schema::checked ? VIR_DOMAIN_DEFINE_VALIDATE : 0));
   if (made) return;

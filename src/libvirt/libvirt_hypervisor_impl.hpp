@@ -26,6 +26,7 @@ class LibvirtHypervisor final : public Hypervisor {
   std::optional<DomainState> find_by_name(const std::string& name) override;
   std::optional<DomainState> find_by_uuid(const std::string& uuid) override;
   std::string domain_xml(const std::string& uuid, bool inactive) override;
+  std::string secure_definition(const std::string& uuid) override;
   void settle(const std::string& uuid, const std::atomic<bool>* interrupted) override;
   void define(const std::string& xml, Schema schema) override;
   void undefine(const std::string& uuid, bool keep_tpm) override;

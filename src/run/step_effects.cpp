@@ -228,9 +228,14 @@ void apply_step(World& world, const PullLayer& step) {
 
 namespace {
 
+/// The user's passwords are in none of our files, and no plan: they are taken over from libvirt in the last moment.
+std::string with_secrets(World& world, const std::string& uuid, const std::string& xml) {
+  return with_console_passwords(xml, world.hypervisor().secure_definition(uuid));
+}
+
 void define(World& world, const std::string& uuid, const std::string& xml, Schema schema) {
   world.hypervisor().settle(uuid, nullptr);
-  world.hypervisor().define(xml, schema);
+  world.hypervisor().define(with_secrets(world, uuid, xml), schema);
 }
 
 }  // namespace
@@ -247,11 +252,11 @@ void undo_step(World& world, const DefineDomain& step) {
 
 void apply_step(World& world, const StartDomain& step) {
   if (!step.memory.empty())
-    world.hypervisor().restore_memory(step.memory, step.xml);
+    world.hypervisor().restore_memory(step.memory, with_secrets(world, step.uuid, step.xml));
   else if (step.xml.empty())
     world.hypervisor().start(step.uuid);
   else
-    world.hypervisor().start_as(step.xml);
+    world.hypervisor().start_as(with_secrets(world, step.uuid, step.xml));
 }
 void undo_step(World& world, const StartDomain& step) {
   if (world.hypervisor().find_by_uuid(step.uuid)) world.hypervisor().power_off(step.uuid);

@@ -168,6 +168,25 @@ TEST_CASE("outside: a domain that lost our metadata is not touched until it is g
   lab.power_off();
 }
 
+// libvirt shows no password, and what was defined again of that had none.
+TEST_CASE("outside: the password of a console is kept by snapshots and reverts, and in no file of the store",
+          "[session]") {
+  OutsideLab lab("console");
+  lab.redefine("</devices>", "<graphics type='vnc' autoport='yes' listen='127.0.0.1' passwd='geheim17'/></devices>");
+  const auto is_protected = [&] {
+    return lab.virsh({"dumpxml", "--inactive", "--security-info", lab.vm}).find("passwd='geheim17'") !=
+           std::string::npos;
+  };
+  REQUIRE(is_protected());
+  lab.start();
+  lab.vmgraft({"snapshot", "create", lab.vm, "live"});
+  CHECK(is_protected());
+  lab.power_off();
+  lab.vmgraft({"revert", lab.vm + "@live", "--yes"});
+  CHECK(is_protected());
+  CHECK(lab.run({"grep", "-rl", "geheim17", lab.store().string()}).out.empty());
+}
+
 TEST_CASE("outside: a renamed domain is told, and renamed back by the hint", "[session]") {
   OutsideLab lab("renamed");
   const std::string other = lab.name("other-name");

@@ -98,6 +98,7 @@ class FakeAgent : public Hypervisor {
   std::optional<DomainState> find_by_name(const std::string&) override { not_modelled(); }
   std::optional<DomainState> find_by_uuid(const std::string&) override { not_modelled(); }
   std::string domain_xml(const std::string&, bool) override { not_modelled(); }
+  std::string secure_definition(const std::string&) override { not_modelled(); }
   void settle(const std::string&, const std::atomic<bool>*) override { not_modelled(); }
   void define(const std::string&, Schema) override { not_modelled(); }
   void undefine(const std::string&, bool) override { not_modelled(); }

@@ -187,6 +187,10 @@ std::optional<DomainState> FakeHypervisor::find_by_uuid(const std::string& uuid)
   return DomainState{read_domain(domain->xml).name, uuid, domain->running ? VmState::running : VmState::shut_off, true};
 }
 
+std::string FakeHypervisor::secure_definition(const std::string& uuid) {
+  return find_by_uuid(uuid) ? domain_xml(uuid, true) : std::string();
+}
+
 std::string FakeHypervisor::domain_xml(const std::string& uuid, bool inactive) {
   const Domain domain = must_find(uuid);
   std::string xml = inactive ? domain.xml : domain.now();

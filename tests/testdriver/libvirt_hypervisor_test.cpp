@@ -5,6 +5,7 @@
 #include <fstream>
 #include <thread>
 
+#include "domain/domain_xml.hpp"
 #include "libvirt/libvirt_hypervisor.hpp"
 #include "support/catch.hpp"
 #include "support/temp_folder.hpp"
@@ -94,6 +95,25 @@ TEST_CASE("a definition can be made, read, replaced and removed") {
   driver->define(domain_xml("new", kNone), Schema::checked);
   driver->undefine(kNone, true);
   CHECK_FALSE(driver->find_by_uuid(kNone));
+}
+
+// libvirt shows no password, and what was defined again of that had none: the console was open to everybody.
+TEST_CASE("the passwords of consoles are taken over into a definition that was made of what libvirt shows") {
+  const TestDriver driver;
+  std::string xml = domain_xml("new", kNone);
+  xml.insert(xml.find("</domain>"),
+             "<devices><graphics type='spice' autoport='yes' passwd='one'/><graphics type='vnc' autoport='yes' "
+             "passwd='a&amp;b'/>"
+             "</devices>");
+  driver->define(xml, Schema::checked);
+  const std::string shown = driver->domain_xml(kNone, true);
+  CHECK(shown.find("passwd=") == std::string::npos);
+  driver->define(with_console_passwords(shown, driver->secure_definition(kNone)), Schema::checked);
+  const std::string now = driver->secure_definition(kNone);
+  CHECK(now.find("passwd='one'") != std::string::npos);
+  CHECK(now.find("passwd='a&amp;b'") != std::string::npos);
+  driver->undefine(kNone, false);
+  CHECK(driver->secure_definition(kNone).empty());
 }
 
 TEST_CASE("a taken name is a conflict, and what libvirt's schema does not know is refused") {

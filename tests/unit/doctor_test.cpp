@@ -35,6 +35,7 @@ class AskedHypervisor final : public Hypervisor {
   std::optional<DomainState> find_by_name(const std::string&) override { not_asked(); }
   std::optional<DomainState> find_by_uuid(const std::string&) override { not_asked(); }
   std::string domain_xml(const std::string&, bool) override { not_asked(); }
+  std::string secure_definition(const std::string&) override { not_asked(); }
   void settle(const std::string&, const std::atomic<bool>*) override { not_asked(); }
   void define(const std::string&, Schema) override { not_asked(); }
   void undefine(const std::string&, bool) override { not_asked(); }
