@@ -228,7 +228,7 @@ void apply_step(World& world, const PullLayer& step) {
 
 namespace {
 
-/// The user's passwords are in none of our files, and no plan: they are taken over from libvirt in the last moment.
+/// The user's passwords are in no plan, so in no journal: they are taken over from libvirt in the last moment.
 std::string with_secrets(World& world, const std::string& uuid, const std::string& xml) {
   return with_console_passwords(xml, world.hypervisor().secure_definition(uuid));
 }
