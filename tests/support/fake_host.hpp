@@ -19,7 +19,7 @@ struct Death {};
 /// later;
 /// == compares the trees. An effect is one call that changes something, run() included; reading is none.
 /// Throws std::logic_error on what it does not model.
-class FakeHost final : public Host {
+class FakeHost : public Host {
  public:
   enum class When { before, after };
   /// It may change the tree by the add_ functions and erase(): of the host it is given, which may be a copy.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "store/store.hpp"
 
+#include <utility>
+
 #include "store/qcow2.hpp"
 #include "support/catch.hpp"
 #include "support/fake_host.hpp"
@@ -26,6 +28,21 @@ void add_vm(FakeHost& host, const Store& store, const std::string& name) {
   manifest.spec = "{}";
   host.add_file(store.manifest_file(name), to_json_text(manifest));
 }
+
+/// Another vmgraft makes the store, and puts its reserve there, between our looks at `version` and at the rest.
+class OvertakenHost : public FakeHost {
+ public:
+  std::vector<std::string> list_folder(const std::filesystem::path& path) override {
+    if (!std::exchange(is_overtaken_, true)) {
+      Store(*this, "/s").prepare();
+      add_file("/s/.reserve.12.1.tmp", "");
+    }
+    return FakeHost::list_folder(path);
+  }
+
+ private:
+  bool is_overtaken_ = false;
+};
 
 }  // namespace
 
@@ -108,6 +125,13 @@ TEST_CASE("a folder of somebody else's is not made a store") {
   CHECK(error_of([&] { Store(host, "/home/dev/notes.txt").prepare(); }).code() == Errc::conflict);
   host.add_file("/pictures/images/cat.png", "x");
   CHECK(error_of([&] { Store(host, "/pictures").prepare(); }).code() == Errc::conflict);
+}
+
+TEST_CASE("what a process that is just ahead puts into its new store is not taken for a stranger's") {
+  OvertakenHost host;
+  host.add_folder("/s", 0700);
+  Store(host, "/s").prepare();
+  CHECK(host.read_file("/s/version") == "1\n");
 }
 
 TEST_CASE("a store of a later format is left alone") {
