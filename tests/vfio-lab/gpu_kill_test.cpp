@@ -91,7 +91,7 @@ int sweep_waits(GpuLab& lab, const std::vector<std::string>& verb, const World& 
 
 }  // namespace
 
-TEST_CASE("kill -9 of vmgraft at every step of lending and returning is repaired by the next command") {
+TEST_CASE("kill -9 of vmgraft at every step of lending and returning is repaired by the next command", "[second]") {
   GpuLab lab;
   const World host = look(lab);
   lab.vmgraft({"gpu", "lend", kGpu});

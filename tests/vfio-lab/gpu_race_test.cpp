@@ -15,7 +15,7 @@ int rounds() {
 
 }  // namespace
 
-TEST_CASE("of two starts that race for one GPU exactly one wins, each time", "[races]") {
+TEST_CASE("of two starts that race for one GPU exactly one wins, each time", "[second]") {
   GpuLab lab;
   const std::vector<std::string> vms{lab.name("left"), lab.name("right")};
   for (const std::string& vm : vms) lab.vmgraft({"create", "idle", vm, "--no-start", "--gpus", kFarGpu});
