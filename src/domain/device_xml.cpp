@@ -108,6 +108,14 @@ bool has_namespace(const xmlNode* element) {
   return false;
 }
 
+/// That of a VNC or SPICE console.
+bool has_password(const xmlNode* element) {
+  if (xml::attribute(element, "passwd")) return true;
+  for (const xmlNode* node = element->children; node != nullptr; node = node->next)
+    if (node->type == XML_ELEMENT_NODE && has_password(node)) return true;
+  return false;
+}
+
 void add_extra_device(xmlNode* devices, const std::string& text, std::size_t index) {
   const auto refuse = [&](const std::string& why) {
     return Error(Errc::invalid_template,
@@ -117,6 +125,12 @@ void add_extra_device(xmlNode* devices, const std::string& text, std::size_t ind
   const xml::Parsed parsed = xml::parse(text);
   if (parsed.document == nullptr) throw refuse(parsed.why);
   if (has_namespace(xml::root_of(parsed.document))) throw refuse("it has an XML namespace");
+  // The template goes into records and journals; and this message must not show it either.
+  if (has_password(xml::root_of(parsed.document)))
+    throw Error(Errc::invalid_template,
+                fmt::format("/vm/xml/{}: <{}> has a password, which the VM's records would hold in clear text", index,
+                            printable(xml::name_of(xml::root_of(parsed.document)))),
+                "leave passwd out, and set it on the VM with virsh edit: vmgraft keeps that one and writes it nowhere");
   xml::add_copy(devices, xml::root_of(parsed.document));
 }
 

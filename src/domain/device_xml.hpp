@@ -12,7 +12,8 @@ namespace vmgraft {
 inline constexpr const char* kSeedSerial = "vmgraft-seed";
 
 /// <devices> of a new VM, as last child of \p domain.
-/// \throws Error invalid_template: an element of config.extra_devices is not one well-formed XML element.
+/// \throws Error invalid_template: an element of config.extra_devices is not one well-formed XML element, or has a
+///         password.
 void add_devices(xmlNode* domain, const DomainConfig& config);
 
 /// A cdrom with the NoCloud seed \p path, at \p target ("sda").

@@ -84,6 +84,14 @@ TEST_CASE("an extra device that is not one element is refused by its index") {
   CHECK(refusal_of_extra(std::string("<a/>\0<b/>", 9)).code() == Errc::invalid_template);
 }
 
+TEST_CASE("a console's password in a template is refused, and not shown") {
+  const Error error = refusal_of_extra("<graphics type='vnc' passwd='hunter2'/>");
+  CHECK(error.code() == Errc::invalid_template);
+  CHECK(std::string(error.what()) ==
+        "/vm/xml/1: <graphics> has a password, which the VM's records would hold in clear text");
+  CHECK(std::string(refusal_of_extra("<a><b><c passwd=''/></b></a>").what()).find("/vm/xml/1: <a> has a password") == 0);
+}
+
 TEST_CASE("an extra device keeps its attributes, text and children") {
   DomainConfig config = dev_config();
   config.extra_devices = {"<a b='&lt;&amp;&#34;'><c>x &amp; y</c></a>"};
