@@ -20,11 +20,11 @@ std::filesystem::path existing_folder(const DoctorFacts& facts) {
   return folder;
 }
 
-/// Files of a check, gone at its end.
+/// Files of a check, gone at its end; of a doctor that was killed, gc takes them for what they are called: an unfinished write.
 class Probe {
  public:
   Probe(Host& host, const std::filesystem::path& folder, const std::string& name)
-      : host_(host), path_(folder / fmt::format(".vmgraft-doctor-{}-{}", getpid(), name)) {}
+      : host_(host), path_(folder / fmt::format(".doctor-{}.{}.0.tmp", name, getpid())) {}
   Probe(const Probe&) = delete;
   Probe& operator=(const Probe&) = delete;
   ~Probe() {

@@ -163,8 +163,9 @@ void Store::refuse_strangers() const {
   if (!facts->is_folder && !facts->is_link)
     throw Error(Errc::conflict, quoted(root_) + " cannot be a store: it is a file");
   for (const std::string& name : host_.list_folder(root_)) {
-    // What a prepare() that was cut short may leave: our folders, still empty, and the temporary of `version`.
-    if (name.starts_with(".version.")) continue;
+    // What a prepare() that was cut short may leave: our folders, still empty, and the temporary of `version`. What doctor
+    // tries a folder with.
+    if (name.starts_with(".version.") || name.starts_with(".doctor-")) continue;
     const bool is_ours = std::find(kFolders.begin(), kFolders.end(), name) != kFolders.end();
     if (is_ours && host_.list_folder(root_ / name).empty()) continue;
     // Another process was just ahead of us: what stands there is its store's.

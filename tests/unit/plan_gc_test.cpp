@@ -385,6 +385,7 @@ TEST_CASE("a dry run tells of a VM that expires what the run itself would find a
 
 TEST_CASE("a write that was cut off is known by its name, with its process") {
   CHECK(writer_of(".vm.json.123.0.tmp") == "123");
+  CHECK(writer_of(".doctor-write.12.0.tmp") == "12");
   CHECK(writer_of("." + kStray + ".json.7.12.tmp") == "7");
   for (const char* other : {"vm.json.123.0.tmp", ".vm.json.123.tmp.", ".tmp", ".1.tmp", "..1.2.tmp.x", ".a.b.0.tmp",
                             ".a.1.b.tmp", ".a.1.0.part", "", "."})

@@ -134,6 +134,13 @@ TEST_CASE("what a process that is just ahead puts into its new store is not take
   CHECK(host.read_file("/s/version") == "1\n");
 }
 
+TEST_CASE("what a doctor that was killed left does not keep a folder from being made a store") {
+  FakeHost host;
+  host.add_file("/s/.doctor-write.12.0.tmp", "vmgraft");
+  Store(host, "/s").prepare();
+  CHECK(host.read_file("/s/version") == "1\n");
+}
+
 TEST_CASE("a store of a later format is left alone") {
   FakeHost host;
   host.add_file("/s/version", "2\n");
