@@ -277,7 +277,7 @@ class Resumable {
       if (validator.empty()) {
         work_.host.remove(validator_);
       } else {
-        work_.host.write_file(validator_, validator, 0644);
+        work_.host.write_file(validator_, validator, 0600);
       }
     }
     require_space(begun.curl);

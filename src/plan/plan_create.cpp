@@ -154,7 +154,7 @@ Plan plan_create(const CreateFacts& facts, const std::vector<NewVm>& vms) {
       plan.steps.emplace_back(AdoptFile{vm.seed, config.seed, 0600});
       plan.steps.emplace_back(MakeFolder{ssh, 0700});
       plan.steps.emplace_back(AdoptFile{vm.host_key, ssh / "host_key", 0600});
-      plan.steps.emplace_back(AdoptFile{vm.host_key + ".pub", ssh / "host_key.pub", 0644});
+      plan.steps.emplace_back(AdoptFile{vm.host_key + ".pub", ssh / "host_key.pub", 0600});
     }
     plan.steps.emplace_back(DefineDomain{vm.name, vm.uuid, to_domain_xml(config), {}});
     // Last: with its manifest the VM exists.

@@ -48,7 +48,7 @@ std::string Manager::Impl::write_seed(const std::string& scratch, const std::str
   config.ssh_keys = keys;
   config.host_key = make_host_key(host, scratch);
   host.write_file(fmt::format("{}/{}.key", scratch, vm), config.host_key.private_key, 0600);
-  host.write_file(fmt::format("{}/{}.key.pub", scratch, vm), config.host_key.public_key, 0644);
+  host.write_file(fmt::format("{}/{}.key.pub", scratch, vm), config.host_key.public_key, 0600);
   config.macs = macs;
   config.install_agent = !image.agent;
   if (!image.agent) {

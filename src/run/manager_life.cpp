@@ -139,7 +139,7 @@ HostKey Manager::Impl::host_key(const std::string& vm) {
   HostKey key = make_host_key(host, scratch.make());
   host.make_folder(folder, 0700);
   host.write_file(folder / "host_key", key.private_key, 0600);
-  host.write_file(folder / "host_key.pub", key.public_key, 0644);
+  host.write_file(folder / "host_key.pub", key.public_key, 0600);
   return key;
 }
 

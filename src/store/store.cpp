@@ -105,7 +105,7 @@ void Store::prepare() {
     host_.set_mode(folder, mode);
     if (is_for_qemu && access_.own_labels) host_.set_owner(folder, 0, access_.gid);
   }
-  host_.write_file(root_ / "version", kFormat, 0644);  // last: until it is there, the next one does all this again
+  host_.write_file(root_ / "version", kFormat, 0444);  // last: until it is there, the next one does all this again
 }
 
 void Store::keep_reserve() {
