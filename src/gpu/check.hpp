@@ -11,6 +11,8 @@
 
 namespace vmgraft {
 
+struct PlaceFor;
+
 /// What rows that depend on the VM need to know. Absent spec: such rows are left out.
 struct CheckFor {
   const VmSpec* spec = nullptr;
@@ -29,12 +31,15 @@ struct CheckFor {
 /// Rows of one GPU.
 [[nodiscard]] std::vector<GpuCheck> check_gpu(const GpuFacts& facts, const Gpu& gpu, const CheckFor& wanted);
 /// The report for a VM that would be started now: rows of the host; a row `choice`, its address empty, with the verdict of
-/// choose_gpus() on the request; and rows of each GPU that is, or can make, something of a kind that is asked for. Rows
+/// choose_gpus() on the request; where that gives GPUs that are there, a row `placement` with what place() does with them, or
+/// its refusal; and rows of each GPU that is, or can make, something of a kind that is asked for. Rows
 /// that depend on the VM and on the GPUs that it gets together are of the chosen ones, as the start will judge them.
 /// \param spec     spec.gpus is the request
 /// \param address  of a GPU among the facts: rows of it alone, and a request of which it is to be one: in place of one of
 ///                 those that are asked for, or the only one where none is. Empty: every GPU, and the request as it is.
-[[nodiscard]] std::vector<GpuCheck> check_start(const GpuFacts& facts, const VmSpec& spec, const std::string& address);
+/// \param host     null: how the VM would be placed is not judged
+[[nodiscard]] std::vector<GpuCheck> check_start(const GpuFacts& facts, const VmSpec& spec, const std::string& address,
+                                                const PlaceFor* host = nullptr);
 
 /// "GPU 0000:41:00.0: <seen> [id]".
 [[nodiscard]] std::string check_text(const GpuCheck& row);

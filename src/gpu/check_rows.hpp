@@ -15,7 +15,7 @@
 namespace vmgraft {
 
 /// The rows of the report, the most fundamental first: check_host() has those up to host_sleep, check_start() also the
-/// last, and check_gpu() those between.
+/// last two, and check_gpu() those between.
 enum class CheckId {
   not_root,
   no_iommu,
@@ -60,6 +60,7 @@ enum class CheckId {
   memlock,
   huge_pages,
   choice,
+  placement,
 };
 
 struct CheckName {
@@ -113,8 +114,9 @@ inline constexpr std::array kCheckNames{
     CheckName{CheckId::memlock, "memlock"},
     CheckName{CheckId::huge_pages, "huge-pages"},
     CheckName{CheckId::choice, "choice"},
+    CheckName{CheckId::placement, "placement"},
 };
-static_assert(kCheckNames.size() == static_cast<std::size_t>(CheckId::choice) + 1);
+static_assert(kCheckNames.size() == static_cast<std::size_t>(CheckId::placement) + 1);
 static_assert([] {
   for (std::size_t each = 0; each < kCheckNames.size(); ++each)
     if (static_cast<std::size_t>(kCheckNames[each].id) != each) return false;

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <vmgraft/error.hpp>
 
 #include "gpu/check_rows.hpp"
 #include "gpu/choose.hpp"
+#include "gpu/place.hpp"
 #include "model/names.hpp"
 
 namespace vmgraft {
@@ -75,8 +79,8 @@ std::optional<GpuKind> kind_asked(const VmSpec& spec, const PciFunction& functio
 
 class StartReport {
  public:
-  StartReport(const GpuFacts& facts, const VmSpec& spec, const std::string& address)
-      : facts_(facts), spec_(spec), address_(address) {
+  StartReport(const GpuFacts& facts, const VmSpec& spec, const std::string& address, const PlaceFor* host)
+      : facts_(facts), spec_(spec), address_(address), host_(host) {
     std::erase_if(spec_.gpus, [](const GpuSpec& each) { return each.count == 0; });
     // As with --gpus ADDRESS.
     if (spec_.gpus.empty() && !address.empty()) spec_.gpus.emplace_back().address = address;
@@ -88,6 +92,7 @@ class StartReport {
       rows.insert(rows.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
     };
     add(choose());
+    add(place_choice());
     for (const Gpu& gpu : facts_.gpus)
       if (address_.empty() || gpu.address == address_) add(rows_of(gpu));
     return rows;
@@ -109,6 +114,25 @@ class StartReport {
       } catch (const Error& refusal) {
         rows.fail(CheckId::choice, refusal.what(), refusal.hint());
       }
+    }
+    return rows.take();
+  }
+
+  // A VF that is still to be made stands on no bus yet, and cannot be placed.
+  [[nodiscard]] std::vector<GpuCheck> place_choice() const {
+    const bool is_there = std::none_of(choice_.gpus.begin(), choice_.gpus.end(), [](const auto& one) { return one.make_vf; });
+    if (host_ == nullptr || choice_.gpus.empty() || !is_there) return {};
+    CheckRows rows({});
+    try {
+      const Placement placement = place(facts_, choice_, spec_, *host_);
+      const std::string done = fmt::format("{}", fmt::join(placement.done, "; "));
+      if (!placement.not_done.empty())
+        rows.warn(CheckId::placement, fmt::format("{}", fmt::join(placement.not_done, "; ")),
+                  "the VM starts without that; with \"tuning\": \"strict\" it would not");
+      else
+        rows.ok(CheckId::placement, done.empty() ? "nothing is tuned" : done);
+    } catch (const Error& refusal) {
+      rows.fail(CheckId::placement, refusal.what(), refusal.hint());
     }
     return rows.take();
   }
@@ -142,13 +166,15 @@ class StartReport {
   const GpuFacts& facts_;
   VmSpec spec_;
   const std::string& address_;
+  const PlaceFor* host_;
   GpuChoice choice_;
 };
 
 }  // namespace
 
-std::vector<GpuCheck> check_start(const GpuFacts& facts, const VmSpec& spec, const std::string& address) {
-  return StartReport(facts, spec, address).rows();
+std::vector<GpuCheck> check_start(const GpuFacts& facts, const VmSpec& spec, const std::string& address,
+                                  const PlaceFor* host) {
+  return StartReport(facts, spec, address, host).rows();
 }
 
 }  // namespace vmgraft

@@ -50,6 +50,16 @@ std::vector<GpuInfo> Manager::gpus() {
   return infos;
 }
 
+std::optional<PlaceFor> Manager::Impl::try_place_for(const VmSpec& spec) {
+  if (!options.host_root.empty()) return std::nullopt;
+  try {
+    return PlaceFor{virt_type_for(host, host_facts(), spec.accel) == "kvm", hypervisor().info().libvirt_version};
+  } catch (const Error& error) {
+    notice(fmt::format("how the VM would be placed is not known: {}", error.what()));
+    return std::nullopt;
+  }
+}
+
 std::vector<GpuCheck> Manager::gpu_check(const GpuCheckRequest& request) {
   Impl& impl = *impl_;
   impl.try_reap();
@@ -57,7 +67,9 @@ std::vector<GpuCheck> Manager::gpu_check(const GpuCheckRequest& request) {
   const std::string only = request.address.empty() ? std::string{} : require_gpu(facts, require_address(request.address)).address;
   if (!request.template_name.empty()) {
     const TemplateLibrary library(impl.template_folders());
-    return check_start(facts, library.resolve(request.template_name, {}, {"check"}).spec, only);
+    const VmSpec spec = library.resolve(request.template_name, {}, {"check"}).spec;
+    const std::optional<PlaceFor> place_for = impl.try_place_for(spec);
+    return check_start(facts, spec, only, place_for ? &*place_for : nullptr);
   }
   std::vector<GpuCheck> rows = check_host(facts);
   for (const Gpu& gpu : facts.gpus) {

@@ -13,6 +13,7 @@
 #include "domain/domain_xml.hpp"
 #include "domain/placement.hpp"
 #include "gpu/choose.hpp"
+#include "gpu/place.hpp"
 #include "guest/agent.hpp"
 #include "guest/provision.hpp"
 #include "host/file_lock.hpp"
@@ -189,6 +190,8 @@ struct Manager::Impl {
   [[nodiscard]] FileLock lock_gpus(const std::string& purpose);
   [[nodiscard]] GpuFacts gpu_facts(GpuDepth depth);
   [[nodiscard]] std::vector<DomainUse> domain_uses(bool with_stopped);
+  /// For a VM that is to be made on this host; nothing, and it is said why, where libvirt does not tell.
+  [[nodiscard]] std::optional<PlaceFor> try_place_for(const VmSpec& spec);
   void load_vfio();
   /// Choose, check, lease and bind. What fails has changed nothing.
   Hold take_gpus(const Manifest& manifest, const VmSpec& spec, Tuning tuning, bool explain);

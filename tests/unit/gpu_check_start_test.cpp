@@ -4,6 +4,7 @@
 
 #include "gpu/check.hpp"
 #include "gpu/choose.hpp"
+#include "gpu/place.hpp"
 #include "model/size.hpp"
 #include "support/catch.hpp"
 #include "support/recorded_host.hpp"
@@ -201,6 +202,35 @@ TEST_CASE("a GPU that is asked about is one of those that the start takes") {
   CHECK(elsewhere.health == Health::fail);
   CHECK(elsewhere.seen == "the template asks for " + first + ", not for " + second);
   CHECK(elsewhere.remedy == "ask for it with --gpus " + second);
+}
+
+TEST_CASE("what a start would do for the GPUs of a template is told beforehand, and so is its refusal") {
+  const GpuFacts facts = facts_of("pcie-2socket");
+  PlaceFor kvm;
+  kvm.is_kvm = true;
+  kvm.libvirt_version = 9'000'000;
+  VmSpec spec = asking({wish(1)});
+  const GpuCheck placed = row(check_start(facts, spec, "", &kvm), "placement");
+  CHECK(placed.health == Health::ok);
+  CHECK(has(placed.seen, "huge pages"));
+  const PlaceFor emulated;
+  const GpuCheck untuned = row(check_start(facts, spec, "", &emulated), "placement");
+  CHECK(untuned.health == Health::warn);
+  CHECK(untuned.seen == "no pinning, NUMA cells, huge pages or locked memory: software emulation");
+  CHECK(has(untuned.remedy, "\"strict\""));
+  spec.tuning = Tuning::strict;
+  const GpuCheck refused = row(check_start(facts, spec, "", &emulated), "placement");
+  CHECK(refused.health == Health::fail);
+  CHECK(refused.seen == "tuning \"strict\" cannot be had: " + untuned.seen);
+  CHECK(has(refused.remedy, "\"auto\""));
+  spec.tuning = Tuning::none;
+  CHECK(row(check_start(facts, spec, "", &kvm), "placement").seen == "window of 512 GiB for the GPUs' memory");
+  // Without libvirt, and where nothing is given, there is nothing to be placed.
+  CHECK_FALSE(has_row(check_start(facts, spec, ""), "placement", ""));
+  CHECK_FALSE(has_row(check_start(facts, asking({wish(99)}), "", &kvm), "placement", ""));
+  // A VF that a start would make first.
+  const GpuFacts board = facts_of("mxgpu-amd");
+  CHECK_FALSE(has_row(check_start(board, asking({wish(2, GpuKind::vf)}), "0000:26:00.0", &kvm), "placement", ""));
 }
 
 TEST_CASE("a template that asks for no GPU has every GPU judged for its VM") {
