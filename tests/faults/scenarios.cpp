@@ -250,6 +250,35 @@ std::vector<FaultScenario> fault_scenarios() {
          return std::vector<std::string>{"delete", "--yes", w.vm()};
        },
        true},
+      {"restart",
+       [](World& w) {
+         add_written(w, w.vm(), "1");
+         start(w, w.vm());
+       },
+       [](const World& w) {
+         return std::vector<std::string>{"restart", w.vm(), "--force", "--wait", "none"};
+       },
+       true,
+       [](World& w) {
+         w.must({"stop", w.vm(), "--force"});
+       }},
+      {"create with a seed", nothing,
+       [](const World& w) {
+         return std::vector<std::string>{"create", "idle-guest", w.vm(), "--no-start"};
+       }},
+      {"delete of a memory",
+       [](World& w) {
+         add_written(w, w.vm(), "1");
+         start(w, w.vm());
+         w.must({"snapshot", "create", w.vm(), "s1", "--memory"});
+         w.must({"stop", w.vm(), "--force"});
+       },
+       [](const World& w) {
+         return std::vector<std::string>{"snapshot", "delete", w.vm() + "@s1"};
+       },
+       false,
+       {},
+       true},
   };
 }
 
