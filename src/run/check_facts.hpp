@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <map>
 #include <optional>
 #include <set>
 #include <string>
 #include <vector>
+
+#include <vmgraft/error.hpp>
 
 #include "plan/facts.hpp"
 #include "run/check_store.hpp"
@@ -28,6 +31,7 @@ struct CheckFacts {
   LayerMap records;                                      ///< the layers that can be read
   std::map<std::string, std::string> busy;               ///< VM or "@image-NAME" to what a living vmgraft does to it
   bool is_busy = false;                                  ///< a living vmgraft is at work on anything
+  bool is_all = true;                                    ///< no folder of the store is a link, behind which more may be
   Hypervisor* hypervisor = nullptr;                      ///< null: libvirt does not answer
   std::string refusal, refusal_remedy;
   std::vector<DomainState> domains;
@@ -53,9 +57,30 @@ class StoreFindings {
 
 [[nodiscard]] std::string layer_place(const std::string& id);
 
+/// Names of a store's folders.
+inline constexpr std::array<const char*, 6> kStoreFolders{"layers", "vms", "images", "journal", "locks", "tmp"};
+
+/// "PATH is a symbolic link to TARGET", for a row.
+[[nodiscard]] std::string link_text(Host& host, const std::filesystem::path& link);
+[[nodiscard]] bool is_link(Host& host, const std::filesystem::path& path);
+inline constexpr const char* kLinkRemedy = "vmgraft follows none in a store: look who put it there, and remove it";
+
+/// Look at one thing. What cannot be looked at is told, and hides nothing else.
+template <typename Look>
+void look_at(const std::string& place, StoreFindings& rows, const Look& look) {
+  try {
+    look();
+  } catch (const Error& error) {
+    if (error.code() == Errc::interrupted) throw;
+    rows.fail("unreadable", place, error.what(), error.hint().empty() ? "see the message" : error.hint());
+  }
+}
+
 // The parts, each adding its rows.
 void check_journal(const CheckInput& input, StoreFindings& rows);
 void check_folders(const CheckInput& input, const CheckFacts& facts, StoreFindings& rows);
+/// Folders of the store that are links: they hide what is behind them from every other part.
+void check_linked_folders(const CheckInput& input, StoreFindings& rows);
 void check_vm(const CheckInput& input, const CheckFacts& facts, const std::string& name, StoreFindings& rows);
 void check_image(const CheckInput& input, const CheckFacts& facts, const std::string& name, StoreFindings& rows);
 void check_strange_domains(const CheckInput& input, const CheckFacts& facts, StoreFindings& rows);

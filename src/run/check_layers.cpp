@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <map>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -28,6 +30,7 @@ struct Uses {
 
 Uses uses_of(const CheckFacts& facts) {
   Uses uses;
+  uses.is_known = facts.is_all;
   std::set<std::string> named;
   for (const auto& [id, record] : facts.records)
     if (!record.parent.empty()) uses.frozen.insert(record.parent);
@@ -84,7 +87,7 @@ class LayerCheck {
     if (!reading->second.record) return rows_.fail("layer-record", place, reading->second.error, reading->second.remedy);
     const LayerRecord& record = *reading->second.record;
     bool is_readable = true;
-    for (const LayerFault& fault : inspect_layer(input_.host, input_.store, record)) {
+    for (const LayerFault& fault : faults_of(record)) {
       if (is_changing(id)) return;
       is_readable = is_readable && fault.id == "layer-size";
       rows_.fail(fault.id, place, fault.what, fault.remedy);
@@ -114,13 +117,32 @@ class LayerCheck {
   }
 
  private:
+  const std::vector<LayerFault>& faults_of(const LayerRecord& record) {
+    const auto known = faults_.find(record.id);
+    if (known != faults_.end()) return known->second;
+    return faults_[record.id] = inspect_layer(input_.host, input_.store, record);
+  }
+
+  /// A layer below that is not whole; empty: none. qemu-img opens those as well, by their paths, and would follow a link.
+  std::string unsound_below(const LayerRecord& record) {
+    std::set<std::string> seen;
+    for (std::string at = record.parent; !at.empty() && seen.insert(at).second;) {
+      const auto parent = facts_.records.find(at);
+      if (parent == facts_.records.end()) return at;
+      for (const LayerFault& fault : faults_of(parent->second))
+        if (fault.id != "layer-size") return at;
+      at = parent->second.parent;
+    }
+    return {};
+  }
+
   /// What looks wrong may be half deleted or half made: the record of a deleted layer goes after its file. What a dead
   /// process left so, the next command sees to; but what is reached by a ref should be whole nevertheless.
   bool is_changing(const std::string& id) {
     // The journals first: one that is done since then has taken the record with it.
     const std::vector<std::filesystem::path> journals = list_journals(input_.host, input_.store);
     const bool is_in_work = std::any_of(journals.begin(), journals.end(), [&](const std::filesystem::path& file) {
-      const std::string text = input_.host.read_file(file).value_or("");
+      const std::string text = is_link(input_.host, file) ? "" : input_.host.read_file(file).value_or("");
       return text.find(id) != std::string::npos && (!uses_.reached.contains(id) || is_owned_by_living(input_.host, text, file));
     });
     if (!input_.host.stat(input_.store.layer_record(id))) return true;
@@ -157,9 +179,10 @@ class LayerCheck {
   void check_boot_files(const LayerRecord& record) {
     if (!record.boot_direct) return;
     for (const std::filesystem::path& file : {input_.store.kernel_file(record.id), input_.store.initrd_file(record.id)})
-      if (!input_.host.stat(file)) {
+      if (const std::optional<FileInfo> info = input_.host.stat(file); !info || info->is_link) {
         if (is_changing(record.id)) return;
-        rows_.fail("layer-boot", layer_place(record.id), fmt::format("its {} is missing: VMs on it do not start", file.string()),
+        rows_.fail("layer-boot", layer_place(record.id),
+                   fmt::format("its {} is {}: VMs on it do not start", file.string(), info ? "a link" : "missing"),
                    "put back a copy of it");
       }
   }
@@ -185,7 +208,10 @@ class LayerCheck {
       left_out_.push_back(fmt::format("layer {} ({})", record.id, why->second));
       return;
     }
-    if (!qemu_img_.empty()) check_tables(record);
+    if (const std::string below = unsound_below(record); !below.empty())
+      left_out_.push_back(fmt::format("layer {} (it stands on layer {}, which is not whole)", record.id, below));
+    else if (!qemu_img_.empty())
+      check_tables(record);
     check_hash(record);
   }
 
@@ -241,6 +267,7 @@ class LayerCheck {
   std::size_t checked_ = 0;
   std::size_t hashed_ = 0;
   std::vector<std::string> left_out_;
+  std::map<std::string, std::vector<LayerFault>> faults_;
 };
 
 }  // namespace
@@ -248,7 +275,7 @@ class LayerCheck {
 void check_layers(const CheckInput& input, const CheckFacts& facts, const std::set<std::string>& ids, bool whole_store,
                   StoreFindings& rows) {
   LayerCheck check(input, facts, whole_store, rows);
-  for (const std::string& id : ids) check.look(id);
+  for (const std::string& id : ids) look_at(layer_place(id), rows, [&] { check.look(id); });
   check.sum_up();
 }
 

@@ -33,9 +33,18 @@ std::string without(const std::string& text, std::size_t first, std::size_t last
   return text.substr(first, text.size() - first - last);
 }
 
+/// A lock that cannot be read is held by nobody that counts.
+std::string lock_text(const CheckInput& input, const std::string& file) {
+  try {
+    return input.host.read_file(input.store.locks_folder() / file).value_or("");
+  } catch (const Error&) {
+    return {};  // a link is told by the check of the folders
+  }
+}
+
 /// "pid 12: create web" of a process that lives; who died or has let go left nothing that counts.
 std::optional<std::string> living_holder(const CheckInput& input, const std::string& file) {
-  const std::string text = input.host.read_file(input.store.locks_folder() / file).value_or("");
+  const std::string text = lock_text(input, file);
   const std::string line = text.substr(0, text.find('\n'));
   if (!line.starts_with("pid ")) return std::nullopt;
   const std::string pid = line.substr(4, line.find(':') - 4);
@@ -64,17 +73,16 @@ bool may_be_name(const std::string& name) {
   }
 }
 
-/// A link to one too: find_manifest() follows it.
-bool is_folder(Host& host, const std::filesystem::path& path) {
-  const std::optional<FileInfo> info = host.stat(path);
-  return info && (info->is_folder || (info->is_link && host.stat(path / "vm.json")));
-}
-
 void read_records(const CheckInput& input, CheckFacts& facts) {
   const Store& store = input.store;
-  for (const std::string& name : input.host.list_folder(store.vms_folder()))
-    if (may_be_name(name) && is_folder(input.host, store.vms_folder() / name))
+  for (const std::string& name : input.host.list_folder(store.vms_folder())) {
+    const std::optional<FileInfo> info = input.host.stat(store.vms_folder() / name);
+    if (!info || !may_be_name(name)) continue;
+    if (info->is_link)
+      facts.vms[name] = {std::nullopt, link_text(input.host, store.vm_folder(name)), kLinkRemedy};
+    else if (info->is_folder)
       facts.vms[name] = read_one<Manifest>([&] { return store.find_manifest(name); });
+  }
   for (const std::string& file : input.host.list_folder(store.images_folder())) {
     if (!ends_with(file, ".json")) continue;
     const std::string name = without(file, 0, 5);
@@ -142,6 +150,16 @@ void judge_vm(const CheckInput& input, const CheckFacts& facts, const std::strin
 
 std::string layer_place(const std::string& id) { return "layer " + id; }
 
+std::string link_text(Host& host, const std::filesystem::path& link) {
+  return fmt::format("{} is a symbolic link to {}", printable(link.native(), 4096),
+                     printable(host.read_link(link).value_or("nothing"), 4096));
+}
+
+bool is_link(Host& host, const std::filesystem::path& path) {
+  const std::optional<FileInfo> info = host.stat(path);
+  return info && info->is_link;
+}
+
 void StoreFindings::add(CheckRow row) {
   if (row.health != Health::ok) troubled_.insert(row.place);
   rows_.push_back(std::move(row));
@@ -161,6 +179,7 @@ void StoreFindings::ok(const std::string& id, const std::string& place, std::str
 
 CheckFacts read_check_facts(const CheckInput& input) {
   CheckFacts facts;
+  for (const char* const folder : kStoreFolders) facts.is_all = facts.is_all && !is_link(input.host, input.store.root() / folder);
   read_locks(input, facts);
   read_records(input, facts);
   try {
@@ -176,9 +195,10 @@ CheckFacts read_check_facts(const CheckInput& input) {
 
 std::vector<CheckRow> check_store(const CheckInput& input) {
   const CheckFacts facts = read_check_facts(input);
-  require_known(input, facts);
+  if (facts.is_all) require_known(input, facts);
   const bool is_whole = input.request.names.empty();
   StoreFindings rows;
+  check_linked_folders(input, rows);
   if (is_whole) {
     check_folders(input, facts, rows);
     check_journal(input, rows);
@@ -187,7 +207,7 @@ std::vector<CheckRow> check_store(const CheckInput& input) {
     rows.warn("libvirt", "store", fmt::format("the VMs' domains were not looked at: {}", facts.refusal),
               facts.refusal_remedy.empty() ? "vmgraft doctor says more" : facts.refusal_remedy);
   for (const auto& [name, reading] : facts.vms)
-    if (is_wanted(input, name)) judge_vm(input, facts, name, rows);
+    if (is_wanted(input, name)) look_at("VM " + name, rows, [&] { judge_vm(input, facts, name, rows); });
   for (const auto& [name, reading] : facts.images)
     if (is_wanted(input, name)) check_image(input, facts, name, rows);
   if (facts.hypervisor != nullptr) check_strange_domains(input, facts, rows);

@@ -25,7 +25,8 @@ struct CheckInput {
 };
 
 /// Look whether the store is whole and agrees with libvirt. Takes no lock and changes nothing, so what another vmgraft is
-/// at work on is told as such and not judged. What is wrong is a row.
+/// at work on is told as such and not judged. What is wrong is a row. \c host keeps beneath the store: a link is told,
+/// and what it stands for is not looked at.
 /// \throws Error not_found: a name of nothing. interrupted.
 [[nodiscard]] std::vector<CheckRow> check_store(const CheckInput& input);
 

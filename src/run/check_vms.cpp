@@ -21,6 +21,7 @@ struct Subject {
   const CheckFacts& facts;
   const Manifest& manifest;
   std::string place;
+  bool has_links;
   StoreFindings& rows;
 };
 
@@ -79,12 +80,30 @@ void check_head(const Subject& vm, const HeadRecord& head) {
     if (reading.record && reading.record->layer == head.layer) return shared(fmt::format("which is the image '{}'", image));
 }
 
+/// Links in the VM's folder and below; that its vm.json is one, its record tells. \returns whether there is one: then what
+/// is kept in there is not looked at.
+bool check_links(const CheckInput& input, const std::string& vm, const std::filesystem::path& folder, StoreFindings& rows) {
+  bool is_found = false;
+  for (const std::string& name : input.host.list_folder(folder)) {
+    const std::filesystem::path path = folder / name;
+    const std::optional<FileInfo> info = input.host.stat(path);
+    if (info && info->is_folder) {
+      is_found = check_links(input, vm, path, rows) || is_found;
+    } else if (info && info->is_link && path != input.store.manifest_file(vm)) {
+      is_found = true;
+      rows.fail("link", "VM " + vm, link_text(input.host, path), kLinkRemedy);
+    }
+  }
+  return is_found;
+}
+
 void check_snapshot(const Subject& vm, const SnapshotRecord& snapshot) {
   const std::string ref = fmt::format("{}@{}", vm.manifest.name, snapshot.name);
   const std::string remedy =
       fmt::format("put back a copy of it, if there is one, or delete the snapshot: vmgraft snapshot delete {}", ref);
   for (const SnapshotDisk& disk : snapshot.disks)
     static_cast<void>(check_chain(vm, disk.layer, fmt::format("snapshot '{}', disk '{}'", snapshot.name, disk.name), remedy));
+  if (vm.has_links) return;
   const std::filesystem::path folder = vm.input.store.snapshot_folder(vm.manifest.name, snapshot.name);
   const std::vector<std::pair<bool, const char*>> kept = {
       {true, "domain.xml"}, {snapshot.nvram, "nvram.fd"}, {snapshot.tpm, "tpm"}, {snapshot.memory, "memory"}};
@@ -129,7 +148,7 @@ void check_domain(const Subject& vm, const std::optional<VmSpec>& spec) {
     else
       vm.rows.warn(change.id, vm.place, change.what, change.remedy);
   }
-  if (sight.domain) check_nvram(vm, sight.defined.nvram);
+  if (sight.domain && !vm.has_links) check_nvram(vm, sight.defined.nvram);
 }
 
 std::optional<VmSpec> check_spec(const Subject& vm) {
@@ -155,12 +174,13 @@ void check_mode(const Subject& vm) {
 void check_vm(const CheckInput& input, const CheckFacts& facts, const std::string& name, StoreFindings& rows) {
   const std::string place = "VM " + name;
   const Reading<Manifest>& reading = facts.vms.at(name);
+  const bool has_links = check_links(input, name, input.store.vm_folder(name), rows);
   if (!reading.error.empty()) return rows.fail("vm-record", place, reading.error, reading.remedy);
   if (!reading.record)
     return rows.fail("vm-record", place,
                      fmt::format("its folder {} has no vm.json: it was deleted by other means", input.store.vm_folder(name).string()),
                      "put back a copy of it; without, vmgraft gc says what is left and removes it");
-  const Subject vm{input, facts, *reading.record, place, rows};
+  const Subject vm{input, facts, *reading.record, place, has_links, rows};
   const std::optional<VmSpec> spec = check_spec(vm);
   check_mode(vm);
   for (const HeadRecord& head : vm.manifest.heads) check_head(vm, head);
@@ -208,7 +228,7 @@ void check_strange_domains(const CheckInput& input, const CheckFacts& facts, Sto
     });
     // A manifest that cannot be read is told as that: its domain is not lost.
     const auto reading = facts.vms.find(domain.name);
-    const bool is_unread = reading != facts.vms.end() && !reading->second.error.empty();
+    const bool is_unread = !facts.is_all || (reading != facts.vms.end() && !reading->second.error.empty());
     if (is_known || is_unread || facts.busy.contains(domain.name)) continue;
     DomainFacts seen;
     try {

@@ -14,6 +14,7 @@ std::vector<CheckRow> Manager::check(const CheckRequest& request) {
   if (!impl.host.stat(root / "version"))
     throw Error(Errc::not_found, fmt::format("there is no store at {}", root.string()),
                 "it is made with the first image or VM; another one is named by --store DIR");
+  impl.host.keep_beneath(root);
   // Not store(): that one finishes what dead processes left.
   StoreAccess access;
   try {
@@ -21,8 +22,8 @@ std::vector<CheckRow> Manager::check(const CheckRequest& request) {
   } catch (const Error& error) {
     if (error.code() != Errc::unreachable) throw;  // told in a row
   }
-  Store store(impl.host, root, access);
-  store.prepare();  // with a version there it only reads that
+  const Store store(impl.host, root, access);
+  store.require_readable();
   return check_store({impl.host, store, impl.tpm_folder(), [&]() -> Hypervisor& { return impl.hypervisor(); }, request, impl.options.on_progress,
                       impl.options.interrupted});
 }

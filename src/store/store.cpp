@@ -89,6 +89,7 @@ Store::Store(Host& host, path root, StoreAccess access) : host_(host), root_(roo
 }
 
 void Store::prepare() {
+  refuse_links();
   refuse_others_hands();
   if (const auto format = host_.read_file(root_ / "version")) return require_format(root_, *format);
   refuse_strangers();
@@ -108,6 +109,13 @@ void Store::prepare() {
   host_.write_file(root_ / "version", kFormat, 0444);  // last: until it is there, the next one does all this again
 }
 
+void Store::require_readable() const {
+  refuse_others_hands();
+  const auto version = host_.stat(root_ / "version");
+  if (!version || version->is_link) return;
+  if (const auto format = host_.read_file(root_ / "version")) require_format(root_, *format);
+}
+
 void Store::keep_reserve() {
   if (host_.stat(reserve_file())) return;
   try {
@@ -123,16 +131,19 @@ void Store::spend_reserve() const {
   if (is_ours && host_.free_space(root_).available < kReserve) host_.remove(reserve_file());
 }
 
+void Store::refuse_links() const {
+  for (const std::string_view name : kFolders)
+    if (const auto facts = host_.stat(root_ / name); facts && facts->is_link)
+      throw Error(Errc::conflict, quoted(root_ / name) + " is a symbolic link", kNoLinkedFolder);
+}
+
 void Store::refuse_others_hands() const {
   std::vector<path> folders{root_};
   for (const std::string_view name : kFolders) folders.push_back(root_ / name);
   for (const path& folder : folders) {
     auto facts = host_.stat(folder);
     if (facts && facts->is_link) {
-      if (folder != root_)
-        throw Error(Errc::conflict, quoted(folder) + " is a symbolic link",
-                    "what is in a store stays in it: move the folder back, mount the other disk there, or move the "
-                    "whole store");
+      if (folder != root_) continue;     // not followed, so whose what it leads to is does not matter
       facts = host_.stat(folder / ".");  // where the store is, the user says
     }
     if (!facts) continue;

@@ -19,6 +19,10 @@ struct StoreAccess {
   unsigned gid = 0;
 };
 
+/// The remedy where a folder of a store is a link.
+inline constexpr const char* kNoLinkedFolder =
+    "what is in a store stays in it: move the folder back, mount the other disk there, or move the whole store";
+
 /// Paths and reading of a store. Nothing here writes but prepare() and the reserve: changes are plan steps.
 /// Names and ids in paths are checked: none leads out of the store. \throws Error usage: not a name; other: not an id.
 class Store {
@@ -28,6 +32,9 @@ class Store {
   /// Make the folders where they are missing; refuse a store of a newer format, a root that is not a store and not
   /// empty, and one in which others than root and us may plant what they like.
   void prepare();
+
+  /// What prepare() refuses of a store that is there, but for links in it: who keeps beneath it can tell of each.
+  void require_readable() const;
 
   /// Room held back for a disk that is full: what frees room there has a journal to write before. Made where it is missing
   /// and there is plenty; that it cannot be made is no error.
@@ -82,6 +89,7 @@ class Store {
  private:
   void let_through(const std::filesystem::path& folder);
   void refuse_strangers() const;
+  void refuse_links() const;
   void refuse_others_hands() const;
   [[nodiscard]] std::optional<LayerRecord> find_layer(const std::string& id) const;
 

@@ -1,4 +1,5 @@
 set(cli_files
+  cli/check_test.cpp
   cli/gc_test.cpp
   cli/gpu_test.cpp
   cli/record_test.cpp

@@ -147,12 +147,13 @@ TEST_CASE("a domain that other means copied from a VM is told as a copy, not as 
   CHECK(store.findings() == Lines{"warn domain-copy domain copy"});
 }
 
-TEST_CASE("what is no folder among the VMs' is a stray, not a VM that lost its manifest") {
+TEST_CASE("what is no folder among the VMs' is a stray, not a VM that lost its manifest; a link is told as that") {
   CheckedStore store;
   store.world.host.add_file("/store/vms/notes", "x", 0600);
   store.world.host.add_link("/store/vms/link", "/home/me");
   store.world.host.reset();
-  CHECK(store.findings() == Lines{"warn stray store", "warn stray store"});
+  CHECK(store.findings() == Lines{"warn stray store", "fail vm-record VM link"});
+  CHECK(row_of(store.rows(), "vm-record").seen == "/store/vms/link is a symbolic link to /home/me");
 }
 
 TEST_CASE("a domain of another store is no orphan of this one") {
