@@ -161,8 +161,8 @@ class Manager {
 
   // --- host
   [[nodiscard]] std::vector<DoctorRow> doctor();
-  /// Look whether the store is whole and agrees with libvirt. Changes nothing, not even what a dead process left: that is
-  /// a row. What is wrong is a row too, never an exception.
+  /// Look whether the store is whole and agrees with libvirt. Changes nothing but that it finishes or undoes first what
+  /// dead processes left, as every verb does; where that fails it is a row, as all that is wrong.
   /// \throws Error  not_found: no VM and no image of that name, nor anything left of one; no store there.
   [[nodiscard]] std::vector<CheckRow> check(const CheckRequest& request);
   /// The store in use. Connects when the choice depends on the connection.

@@ -142,9 +142,10 @@ void check_journal(const CheckInput& input, StoreFindings& rows) {
       if (input.host.stat(fmt::format("/proc/{}", entry.pid)))
         rows.ok("journal", place, fmt::format("'{}' is under way (pid {})", verb, entry.pid));
       else
-        rows.warn("journal", place, fmt::format("'{}' was cut short: its process (pid {}) died", verb, entry.pid),
-                  fmt::format("the next vmgraft that changes or lists anything {} it by itself",
-                              entry.committed ? "finishes" : "undoes"));
+        rows.warn("journal", place,
+                  fmt::format("'{}' was cut short: its process (pid {}) died{}", verb, entry.pid,
+                              input.unrecovered.empty() ? "" : ", and recovery failed: " + input.unrecovered),
+                  fmt::format("the next vmgraft {} it, once nothing keeps it from that", entry.committed ? "finishes" : "undoes"));
     } catch (const Error& error) {
       rows.fail("journal", place, error.what(), error.hint().empty() ? "see the message" : error.hint());
     }

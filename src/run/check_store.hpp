@@ -22,6 +22,7 @@ struct CheckInput {
   CheckRequest request;
   std::function<void(const Progress&)> on_progress;  ///< may be empty
   const std::atomic<bool>* interrupted = nullptr;
+  std::string unrecovered = {};                      ///< why what dead processes left was not finished or undone; empty: nothing kept us
 };
 
 /// Look whether the store is whole and agrees with libvirt. Takes no lock and changes nothing, so what another vmgraft is

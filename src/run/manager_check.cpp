@@ -15,7 +15,13 @@ std::vector<CheckRow> Manager::check(const CheckRequest& request) {
     throw Error(Errc::not_found, fmt::format("there is no store at {}", root.string()),
                 "it is made with the first image or VM; another one is named by --store DIR");
   impl.host.keep_beneath(root);
-  // Not store(): that one finishes what dead processes left.
+  std::string unrecovered;
+  try {
+    static_cast<void>(impl.store());  // finishes or undoes what dead processes left
+  } catch (const Error& error) {
+    if (error.code() == Errc::interrupted) throw;
+    unrecovered = error.what();  // this, too, is for the rows to tell
+  }
   StoreAccess access;
   try {
     access = impl.store_access();
@@ -25,7 +31,7 @@ std::vector<CheckRow> Manager::check(const CheckRequest& request) {
   const Store store(impl.host, root, access);
   store.require_readable();
   return check_store({impl.host, store, impl.tpm_folder(), [&]() -> Hypervisor& { return impl.hypervisor(); }, request, impl.options.on_progress,
-                      impl.options.interrupted});
+                      impl.options.interrupted, unrecovered});
 }
 
 }  // namespace vmgraft

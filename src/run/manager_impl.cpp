@@ -125,8 +125,13 @@ StoreAccess Manager::Impl::store_access() {
 Store& Manager::Impl::store() {
   if (store_) return *store_;
   open_store();
-  recover();
-  reap_gpus();
+  try {
+    recover();
+    reap_gpus();
+  } catch (const Error&) {
+    store_.reset();  // the next call tries again: nobody is to work beside what is half done
+    throw;
+  }
   return *store_;
 }
 
@@ -140,10 +145,11 @@ Store& Manager::Impl::open_store() {
   if (uri_.find("/system") != std::string::npos && geteuid() != 0 && options.store.empty() && std::getenv("VMGRAFT_STORE") == nullptr)
     throw Error(Errc::host_unfit, fmt::format("the store {} of {} belongs to root", root.string(), uri_),
                 "run it with sudo, or work as yourself: --connect qemu:///session");
-  store_ = std::make_unique<Store>(host, root, store_access());
-  host.keep_beneath(store_->root());
-  store_->prepare();
-  store_->keep_reserve();
+  auto store = std::make_unique<Store>(host, root, store_access());
+  host.keep_beneath(store->root());
+  store->prepare();
+  store->keep_reserve();
+  store_ = std::move(store);
   return *store_;
 }
 

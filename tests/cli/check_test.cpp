@@ -204,3 +204,44 @@ TEST_CASE("a store that itself stands behind a link is checked as any other") {
   fs::create_symlink(moved, store.root());
   CHECK(store.findings() == Lines{});
 }
+
+TEST_CASE("check first finishes or undoes what a process that died had under way, and says so in one line") {
+  const PlantedStore store;
+  const fs::path journal = store.root() / "journal" / (kJournal + ".json");
+  for (const Lines& words : {Lines{"check"}, Lines{"check", "--quick"}, Lines{"check", "a"}}) {
+    const fs::path left = store.root() / "tmp/left";
+    put(left, "x");
+    put(journal, journal_text(R"({"step":"remove_path","do":{"path":")" + left.native() + R"("}})"));
+    const CommandResult result = store.run(words);
+    INFO(words.back() << result.out << result.err);
+    CHECK(result.err.find("finished 'test', which process 4194305 had left half done\n") != std::string::npos);
+    CHECK_FALSE(fs::exists(journal));
+    CHECK_FALSE(fs::exists(left));
+    CHECK(result.out.find(" journal ") == std::string::npos);
+  }
+}
+
+TEST_CASE("what keeps check from recovering is a row, and not the end of the check") {
+  const PlantedStore store;
+  const fs::path journal = store.root() / "journal" / (kJournal + ".json");
+  const Lines told{"fail journal journal/" + kJournal + ".json", "fail layer-file layer " + kHead};
+  fs::remove(store.layer(kHead));
+  put(journal, "{");
+  CHECK(store.findings() == told);
+  put(journal, journal_text(R"({"step":"remove_path","do":{"path":"/etc/passwd"}})"));
+  CHECK(store.findings() == told);
+
+  // No libvirt to ask about the domain.
+  put(journal, journal_text(R"({"step":"undefine_domain","do":{"name":"a","uuid":"00000000-0000-4000-8000-000000000001","keep_tpm":false}})"));
+  const CommandResult result = store.run({"--json", "check"}, kNoLibvirt);
+  CHECK(result.exit_code == 8);
+  const json record = record_of(result);
+  std::string seen;
+  for (const json& row : record.at("result").at("checks"))
+    seen += row.at("health").get<std::string>() + " " + row.at("id").get<std::string>() + ": " + row.at("seen").get<std::string>() + "\n";
+  INFO(seen);
+  CHECK(seen.find("warn journal: 'test' was cut short: its process (pid 4194305) died") != std::string::npos);
+  CHECK(seen.find("warn libvirt: ") != std::string::npos);
+  CHECK(seen.find("fail layer-file: ") != std::string::npos);
+  CHECK(fs::exists(journal));
+}
