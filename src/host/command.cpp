@@ -30,8 +30,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// How long a child may take to clean up between SIGTERM and SIGKILL.
-constexpr std::chrono::seconds kGrace{5};
+/// How long a child may take to clean up between SIGTERM and SIGKILL: somebody who pressed Ctrl-C waits for it, and one
+/// that was beyond its deadline has had its time.
+constexpr std::chrono::seconds kGrace{1};
 /// The flag is set in a signal handler, which ends poll() when it ran in this thread. When it ran in another, or just
 /// before poll(), nothing wakes us: so the flag is looked at this often as well.
 constexpr std::chrono::milliseconds kFlagLook{200};

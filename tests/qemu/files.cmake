@@ -4,6 +4,7 @@ set(qemu_files
   qemu/gc_test.cpp
   qemu/guest_test.cpp
   qemu/hostile_store_test.cpp
+  qemu/interrupt_test.cpp
   qemu/lab.cpp
   qemu/main_job_test.cpp
   qemu/outside_change_test.cpp

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -25,6 +26,7 @@ class HttpServer {
     std::string etag = "\"one\"";            ///< with its quotes; empty: none is sent
     bool ranges = true;                      ///< false: always the whole file
     std::optional<std::size_t> break_after;  ///< once: close after so many bytes of the body
+    std::function<void()> on_stall = {};     ///< after half of the body this is called, and no more comes until the client goes
     int status = 200;                        ///< another one is answered with an error page
     std::string redirect;                    ///< 302 to this URL
   };
@@ -155,6 +157,13 @@ class HttpServer {
     if (file.break_after) {
       body = body.substr(0, *file.break_after);
       file.break_after.reset();
+    }
+    if (file.on_stall) {
+      send_all(peer, body.substr(0, body.size() / 2));
+      file.on_stall();
+      char gone = 0;
+      static_cast<void>(::recv(peer, &gone, 1, 0));
+      return;
     }
     send_all(peer, body);
   }

@@ -168,6 +168,21 @@ TEST_CASE("an interruption ends the program") {
   CHECK(error_of([&] { (void)host.run(command); }).code() == Errc::interrupted);  // and is not even started
 }
 
+// Ctrl-C was held up for 5 s by a program that did not care.
+TEST_CASE("a program that ignores SIGTERM does not hold up an interruption for long") {
+  LinuxHost host;
+  std::atomic<bool> interrupted{false};
+  Command command = shell("trap '' TERM; echo ready; for i in 1 2 3 4; do sleep 1; echo alive; done; sleep 1000");
+  command.interrupted = &interrupted;
+  int alive = 0;
+  command.on_line = [&](std::string_view line) {
+    interrupted = true;
+    alive += line == "alive" ? 1 : 0;
+  };
+  CHECK(error_of([&] { (void)host.run(command); }).code() == Errc::interrupted);
+  CHECK(alive < 3);  // its own clock: a loaded machine delays both
+}
+
 // A qemu-img whose vmgraft was killed went on writing to a layer that the next command was about to remove or to
 // finish.
 TEST_CASE("a program ends with the process that runs it, however that dies") {
