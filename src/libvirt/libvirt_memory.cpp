@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <system_error>
@@ -10,12 +11,27 @@
 #include "libvirt/libvirt_hypervisor_impl.hpp"
 #include "libvirt/snapshot_xml.hpp"
 #include "model/names.hpp"
+#include "model/size.hpp"
 
 namespace vmgraft {
 namespace {
 
 std::string shown(const std::string& file) {
   return fmt::format("'{}'", printable(file, 4096));
+}
+
+/// What to do where the memory may not have fit; empty: it would. libvirt tells a full disk in words alone.
+std::string hint_for_room(virDomainPtr domain, const std::string& file) {
+  const std::filesystem::path folder = std::filesystem::path(file).parent_path();
+  std::error_code unknown;
+  const std::filesystem::space_info space = std::filesystem::space(folder, unknown);
+  virDomainInfo info{};
+  if (unknown || virDomainGetInfo(domain, &info) != 0) return {};
+  const std::uint64_t most = std::uint64_t{info.memory} * 1024;
+  if (space.available >= most) return {};
+  return fmt::format("its memory may take {}, and {} are free in the folder {}: free space there, or take the snapshot without "
+                     "--memory",
+                     format_size(most), format_size(space.available), shown(folder));
 }
 
 }  // namespace
@@ -41,8 +57,11 @@ void LibvirtHypervisor::save_memory(const std::string& uuid, const std::string& 
   if (is_off_now(handle.get())) throw not_running(handle.get(), act, std::move(cause));
   Error error = start_error(std::move(cause), system_error, act);
   // libvirt removes it itself but where it failed early. Over a lost connection nobody knows whether it still writes.
-  if (error.code() != Errc::unreachable) std::filesystem::remove(file, unknown);
-  throw error;
+  if (error.code() == Errc::unreachable) throw error;
+  std::filesystem::remove(file, unknown);
+  const std::string hint = hint_for_room(handle.get(), file);
+  if (hint.empty() || !error.hint().empty() || !error.libvirt()) throw error;
+  throw Error(error.code(), error.what(), hint).set_libvirt(*error.libvirt());
 }
 
 std::string LibvirtHypervisor::saved_memory_xml(const std::string& file) {

@@ -10,6 +10,7 @@
 
 #include "libvirt/libvirt_hypervisor.hpp"
 #include "qemu/lab.hpp"
+#include "support/temp_folder.hpp"
 
 using namespace vmgraft;
 
@@ -183,6 +184,43 @@ TEST_CASE("a disk full in the middle of a build or an import says so and leaves 
     expect_full(full.error(verb, 1));
     for (const char* folder : {"layers", "images", "journal"}) CHECK(std::filesystem::is_empty(full.store() / folder));
   }
+}
+
+TEST_CASE("a memory that does not fit on the disk leaves the VM running, no snapshot, and says so") {
+  const TempFolder folder;
+  std::filesystem::permissions(folder.path(), std::filesystem::perms(0711));  // QEMU's user passes through
+  const SmallDisk disk(folder / "small", "size=256m,mode=711");
+  if (!disk.why_not().empty()) VMGRAFT_SKIP(disk.why_not());
+  Lab full;
+  full.use_store(disk.path() / "store");
+  full.vmgraft({"image", "build", "micro"});
+  const std::string vm = full.name("crammed-memory");
+  full.vmgraft({"create", "micro", vm});
+  full.guest(vm, "echo kept >/root/kept && sync");
+  const std::vector<std::string> before = full.inventory();
+  const std::string definition = full.virsh({"dumpxml", "--inactive", vm});
+  const std::filesystem::path filler = disk.path() / "filler";
+  // Room for journal and overlay, and for a part of the memory.
+  for (std::ofstream out(filler, std::ios::binary); std::filesystem::space(disk.path()).available > (12U << 20U);)
+    out << std::string(1U << 20U, 'x') << std::flush;
+  const nlohmann::json error = full.error({"snapshot", "create", vm, "warm", "--memory"}, 1);
+  INFO(error.dump());
+  CHECK(error.at("message").get<std::string>().find("cannot save the memory of VM '" + vm + "'") != std::string::npos);
+  REQUIRE(error.at("hint").is_string());
+  CHECK(error.at("hint").get<std::string>().find("free space there, or take the snapshot without --memory") != std::string::npos);
+  CHECK(full.inventory() == before);
+  CHECK(full.virsh({"domstate", vm}).starts_with("running"));
+  CHECK(full.virsh({"dumpxml", "--inactive", vm}) == definition);
+  CHECK(full.guest(vm, "cat /root/kept; echo more >>/root/kept && sync && cat /root/kept") == "kept\nkept\nmore\n");
+  CHECK(full.json({"snapshot", "list", vm}).at("snapshots").empty());
+  full.vmgraft({"check", "--quick"});
+
+  std::filesystem::remove(filler);
+  full.vmgraft({"snapshot", "create", vm, "warm", "--memory"});
+  full.guest(vm, "rm /root/kept && sync");
+  full.vmgraft({"revert", "--yes", vm + "@warm"});
+  CHECK(full.guest(vm, "cat /root/kept") == "kept\nmore\n");
+  full.vmgraft({"delete", "--yes", vm});
 }
 
 TEST_CASE("on a full disk a VM can be deleted, by what is kept in reserve for that") {
