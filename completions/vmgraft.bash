@@ -80,9 +80,10 @@ _vmgraft_candidates() {
     exec) options="--user --timeout --no-stdin"; ((places == 0)) && names=@vms ;;
     copy) names=@copy ;;
     ssh | console) ((places == 0)) && names=@vms ;;
-    gpu) names="list check attach detach lend return" ;;
+    gpu) names="list check request attach detach lend return" ;;
     "gpu list") options="--tree" ;;
     "gpu check") options="--for"; ((places == 0)) && names=@gpus ;;
+    "gpu request") ((places == 0)) && names=@vms; ((places > 0)) && names=@gpus ;;
     "gpu attach") options="--explain"; ((places == 0)) && names=@vms; ((places == 1)) && names=@gpus ;;
     "gpu detach") options="--timeout"; ((places == 0)) && names=@vms; ((places == 1)) && names=@gpus ;;
     "gpu lend") options="--force-console"; ((places == 0)) && names=@gpus ;;

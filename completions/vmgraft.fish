@@ -156,6 +156,9 @@ complete -c vmgraft -n '__vmgraft_is "gpu"' -a check -d 'Check whether GPUs can 
 complete -c vmgraft -n '__vmgraft_is "gpu check"' -a '(__vmgraft_names gpus)'
 complete -c vmgraft -n '__vmgraft_is "gpu check"' -l for -x -a '(__vmgraft_names templates)' -d 'A template to check for'
 
+complete -c vmgraft -n '__vmgraft_is "gpu"' -a request -d 'Change which GPUs a VM asks for'
+complete -c vmgraft -n '__vmgraft_is "gpu request"' -a '(__vmgraft_names vms) (__vmgraft_names gpus)'
+
 complete -c vmgraft -n '__vmgraft_is "gpu"' -a attach -d 'Plug GPUs into a running VM'
 complete -c vmgraft -n '__vmgraft_is "gpu attach"' -a '(__vmgraft_names vms) (__vmgraft_names gpus)'
 complete -c vmgraft -n '__vmgraft_is "gpu attach"' -l explain -d 'Say why these GPUs were chosen'

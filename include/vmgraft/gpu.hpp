@@ -96,6 +96,11 @@ struct GpuChange {
   std::string note;                      ///< quarantined: why; what was not scrubbed
 };
 
+struct GpuRequest {
+  std::string vm;
+  std::vector<std::string> gpus;             ///< as CreateRequest's; "0" alone: none
+};
+
 struct GpuAttachRequest {
   std::string vm;
   std::string gpus;                          ///< "1", "model=H100,numa=required" or an address

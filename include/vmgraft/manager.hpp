@@ -140,6 +140,8 @@ class Manager {
   [[nodiscard]] std::vector<GpuInfo> gpus();
   /// The pre-flight report: rows of the host, then of each GPU asked about. \throws Error not_found: no such GPU.
   [[nodiscard]] std::vector<GpuCheck> gpu_check(const GpuCheckRequest& request);
+  /// Change what a VM asks for, from its next start on. An address means the card that stands there now.
+  VmInfo gpu_request(const GpuRequest& request);
   /// Plug GPUs into a running VM, for this run of it. Returns those that were chosen.
   std::vector<GpuChange> gpu_attach(const GpuAttachRequest& request);
   /// Ask the guest to let a GPU go, then release it.

@@ -72,6 +72,12 @@ struct VmSummary {
   std::vector<std::string> notes;       ///< what is unusual: changed by other means, merges pending, networks mapped ...
 };
 
+/// One entry of what a VM asks for at its starts.
+struct GpuAsked {
+  std::string request;                  ///< as `create --gpus` takes it: "2", "model=H100,count=2" or an address
+  std::string identity;                 ///< of an address: the card that is meant, "10de:2330 10de:16c1"; empty: none was seen yet
+};
+
 /// Everything `show` tells.
 struct VmInfo : VmSummary {
   std::string template_digest;          ///< sha256 of the resolved template
@@ -86,6 +92,7 @@ struct VmInfo : VmSummary {
   std::string console_log;              ///< path of the kept serial log
   std::vector<DiskInfo> disks;
   std::vector<NicInfo> networks;
+  std::vector<GpuAsked> gpu_request;    ///< what it gets GPUs by at its next start
   std::vector<std::string> gpus;        ///< addresses of the GPUs that it holds now, UUIDs of mediated devices
   std::vector<std::string> tuning_done;      ///< what was done for speed at its last start, while it runs
   std::vector<std::string> tuning_not_done;  ///< what could not be, and why

@@ -5,6 +5,7 @@
 #include "cli/gpu_text.hpp"
 #include "cli/json.hpp"
 #include "cli/session.hpp"
+#include "cli/text.hpp"
 #include "gpu/devices.hpp"
 #include "model/names.hpp"
 #include "model/pci_address.hpp"
@@ -82,6 +83,28 @@ class GpuCheckVerb final : public Verb {
 
  private:
   GpuCheckRequest request_;
+};
+
+class GpuRequestVerb final : public Verb {
+ public:
+  void declare(Arguments& args) override {
+    args.required("VM", request_.vm, "the VM whose request it becomes");
+    args.several("SPEC", request_.gpus, "which GPUs: 1, model=H100,numa=required or an address; 0 for none");
+  }
+
+  int run(Session& session) override {
+    static_cast<void>(parse_gpu_request(request_.gpus, "SPEC"));
+    const VmInfo vm = session.manager().gpu_request(request_);
+    std::string text;
+    for (const GpuAsked& asked : vm.gpu_request) text += printable(asked_text(asked)) + "\n";
+    session.answer(vm_json(vm), text);
+    session.notice(fmt::format("'{}' asks for {} from its next start on", vm.name,
+                               vm.gpu_request.empty() ? "no GPU" : "these GPUs"));
+    return 0;
+  }
+
+ private:
+  GpuRequest request_;
 };
 
 class GpuAttachVerb final : public Verb {
@@ -163,6 +186,9 @@ std::unique_ptr<Verb> make_gpu_list() {
 }
 std::unique_ptr<Verb> make_gpu_check() {
   return std::make_unique<GpuCheckVerb>();
+}
+std::unique_ptr<Verb> make_gpu_request() {
+  return std::make_unique<GpuRequestVerb>();
 }
 std::unique_ptr<Verb> make_gpu_attach() {
   return std::make_unique<GpuAttachVerb>();

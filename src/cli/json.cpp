@@ -87,6 +87,9 @@ Json to_json(const VmInfo& vm) {
   json["console_log"] = or_null(vm.console_log);
   json["disks"] = list_of(vm.disks, [](const DiskInfo& disk) { return to_json(disk); });
   json["networks"] = list_of(vm.networks, [](const NicInfo& nic) { return to_json(nic); });
+  json["gpu_request"] = list_of(vm.gpu_request, [](const GpuAsked& asked) {
+    return Json{{"request", asked.request}, {"identity", or_null(asked.identity)}};
+  });
   json["gpus"] = vm.gpus;
   json["tuning_done"] = vm.tuning_done;
   json["tuning_not_done"] = vm.tuning_not_done;

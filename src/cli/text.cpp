@@ -79,6 +79,10 @@ const char* colour_of(Health health) {
   return "red";
 }
 
+std::string asked_text(const GpuAsked& asked) {
+  return asked.identity.empty() ? asked.request : fmt::format("{} ({})", asked.request, asked.identity);
+}
+
 std::string expiry_text(const VmSummary& vm) {
   if (!vm.expires) return "never";
   const std::string now = to_rfc3339(this_second());
@@ -103,6 +107,7 @@ std::string vm_text(const VmInfo& vm) {
   for (const NicInfo& nic : vm.networks) {
     facts.add("network", fmt::format("{}, {}, {}", nic.kind, nic.mac, joined(nic.addresses, "no address known")));
   }
+  for (const GpuAsked& asked : vm.gpu_request) facts.add("asks for gpu", asked_text(asked));
   for (const std::string& address : vm.gpus) facts.add("gpu", address);
   for (const std::string& line : vm.tuning_done) facts.add("tuned", line);
   for (const std::string& line : vm.tuning_not_done) facts.add("not tuned", line);

@@ -16,6 +16,8 @@ constexpr std::size_t kLongestValue = 1000;
 
 // Results as people read them, each ending with a line feed. Every text that comes from outside is made fit to print.
 
+/// "2", or "0000:41:00.0 (10de:2330 10de:16c1)"; without a line feed.
+[[nodiscard]] std::string asked_text(const GpuAsked& asked);
 /// "2026-01-02T03:04:05Z (in 3 h, then deleted)", or "never"; without a line feed.
 [[nodiscard]] std::string expiry_text(const VmSummary& vm);
 [[nodiscard]] std::string vm_text(const VmInfo& vm);

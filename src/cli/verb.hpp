@@ -64,6 +64,7 @@ std::unique_ptr<Verb> make_ssh();
 std::unique_ptr<Verb> make_console();
 std::unique_ptr<Verb> make_gpu_list();
 std::unique_ptr<Verb> make_gpu_check();
+std::unique_ptr<Verb> make_gpu_request();
 std::unique_ptr<Verb> make_gpu_attach();
 std::unique_ptr<Verb> make_gpu_detach();
 std::unique_ptr<Verb> make_gpu_lend();

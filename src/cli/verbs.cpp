@@ -34,6 +34,8 @@ constexpr std::array kVerbs{
     VerbEntry{"gpu list", "List the GPUs of this host", "vmgraft gpu list --tree", DryRun::reads, make_gpu_list},
     VerbEntry{"gpu check", "Check whether GPUs can go to a VM", "vmgraft gpu check 41:00.0 --for gpu-train",
               DryRun::reads, make_gpu_check},
+    VerbEntry{"gpu request", "Change which GPUs a VM asks for", "vmgraft gpu request web 41:00.0", DryRun::refused,
+              make_gpu_request},
     VerbEntry{"gpu attach", "Plug GPUs into a running VM", "vmgraft gpu attach web model=H100 --explain",
               DryRun::refused, make_gpu_attach},
     VerbEntry{"gpu detach", "Take a GPU out of a running VM", "vmgraft gpu detach web 41:00.0", DryRun::refused,

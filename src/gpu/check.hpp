@@ -16,6 +16,7 @@ struct PlaceFor;
 /// What rows that depend on the VM need to know. Absent spec: such rows are left out.
 struct CheckFor {
   const VmSpec* spec = nullptr;
+  std::string vm;                      ///< name of the VM that asks, for remedies; empty: a new one
   std::string vm_uuid;                 ///< the VM that asks: its own hold on a GPU is no hindrance; empty: a new one
   std::vector<std::string> together;   ///< the GPUs that the VM is to get, this one included; empty: this one alone
   bool force_console = false;

@@ -25,6 +25,27 @@ void check_quarantine(CheckRows& rows, const CheckCase& each) {
             "see that it is well (dmesg, the vendor's tool), then: " + return_force(each));
 }
 
+// What vmgraft knows of the address: since the boot by its record, and for a VM that asks for it by that VM's manifest.
+void check_moved(CheckRows& rows, const CheckCase& each) {
+  const std::string identity = identity_of(each.function);
+  bool has_moved = false;
+  const auto expect = [&](const std::string& known, const std::string& remedy) {
+    if (known.empty() || known == identity) return;
+    has_moved = true;
+    rows.fail(CheckId::bdf_moved,
+              "is " + identity + ", but vmgraft knows " + printable(known) + " at this address: cards have moved",
+              "see with vmgraft gpu list which card is where, then" + remedy);
+  };
+  if (each.wanted.spec != nullptr)
+    for (const GpuSpec& asked : each.wanted.spec->gpus)
+      if (asked.address == each.gpu.address)
+        expect(asked.identity, " say which the VM is to get: vmgraft gpu request " +
+                                   (each.wanted.vm.empty() ? "VM" : printable(each.wanted.vm)) + " ADDRESS");
+  for (const GpuRecord& record : each.facts.records)
+    if (record.address == each.gpu.address) expect(record.identity, ": " + return_force(each));
+  if (!has_moved) rows.ok(CheckId::bdf_moved, "is " + identity);
+}
+
 // The kernel's "bus" method wants the bus for one function. vfio's hot reset does not, when all on the bus are ours.
 bool can_hot_reset(const CheckCase& each) {
   if (each.function.path.empty() || !each.function.physical_function.empty()) return false;
@@ -132,17 +153,7 @@ void check_identity(CheckRows& rows, const CheckCase& each) {
       rows.fail(CheckId::no_iommu, "is in no IOMMU group, so it cannot be given to a VM",
                 "switch on VT-d or AMD-Vi (IOMMU) in the firmware setup; on Intel boot with intel_iommu=on");
   }
-  const auto& records = each.facts.records;
-  const auto record = std::find_if(records.begin(), records.end(),
-                                   [&](const GpuRecord& one) { return one.address == each.gpu.address; });
-  const std::string identity = identity_of(each.function);
-  if (record == records.end() || record->identity.empty() || record->identity == identity)
-    rows.ok(CheckId::bdf_moved, "is " + identity);
-  else
-    rows.fail(
-        CheckId::bdf_moved,
-        "is " + identity + ", but vmgraft knows " + printable(record->identity) + " at this address: cards have moved",
-        "see with vmgraft gpu list which card is where, then: " + return_force(each));
+  check_moved(rows, each);
   check_quarantine(rows, each);
 }
 

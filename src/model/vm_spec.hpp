@@ -38,6 +38,7 @@ struct GpuSpec {
   std::string address;                 ///< "0000:3b:00.0"; empty: chosen at start
   NumaPolicy numa = NumaPolicy::preferred;
   GpuKind kind = GpuKind::gpu;
+  std::string identity = {};           ///< with an address: the card that is meant, as in GpuRecord; empty: whichever is there
 };
 
 struct GuestFile {

@@ -136,6 +136,7 @@ Plan plan_create(const CreateFacts& facts, const std::vector<NewVm>& vms) {
     manifest.created = facts.now;
     manifest.expires = facts.expires;
     manifest.ssh_keys = facts.ssh_keys;
+    manifest.named_gpus = facts.named_gpus;
     for (std::size_t i = 0; i < spec.disks.size(); ++i) {
       const DiskSpec& disk = spec.disks[i];
       LayerRecord layer;

@@ -39,6 +39,7 @@ struct CreateFacts {
   std::string now;
   std::string expires;                        ///< empty: never
   std::vector<std::string> ssh_keys;
+  std::vector<NamedGpu> named_gpus = {};      ///< cards at the addresses that the template asks for
 };
 
 /// The VM's domain, from template, images and host.

@@ -8,7 +8,10 @@
 #include <vmgraft/error.hpp>
 
 #include "domain/placement.hpp"
+#include "gpu/named_gpus.hpp"
 #include "host/sha256.hpp"
+#include "plan/plan_snapshot.hpp"
+#include "template/gpu_request.hpp"
 
 namespace vmgraft {
 namespace {
@@ -308,6 +311,24 @@ Plan plan_return(const GpuFacts& facts, const GpuLedger& ledger, const std::stri
   append(plan.steps, give_back(facts, record));
   append(plan.steps, let_sleep(facts, record));
   plan.steps.emplace_back(write_record(facts, ledger, record));
+  return plan;
+}
+
+Plan plan_gpu_request(const Store& store, const Manifest& vm, const std::vector<GpuSpec>& request,
+                      const HostDevices& devices) {
+  Manifest after = vm;
+  after.spec = with_gpus(vm.spec, request);
+  after.template_digest = sha256_text(after.spec);
+  after.named_gpus = name_gpus(devices, request, {});
+  return {fmt::format("gpu request {}", vm.name), {vm.name}, {write_manifest(store, vm, after)}};
+}
+
+Plan plan_remember_gpus(const Store& store, const Manifest& vm, const std::vector<GpuSpec>& request,
+                        const HostDevices& devices) {
+  Plan plan{fmt::format("remember the GPUs of {}", vm.name), {vm.name}, {}};
+  Manifest after = vm;
+  after.named_gpus = name_gpus(devices, request, vm.named_gpus);
+  if (after != vm) plan.steps.emplace_back(write_manifest(store, vm, after));
   return plan;
 }
 

@@ -10,6 +10,7 @@
 #include "model/vm_spec.hpp"
 #include "plan/steps.hpp"
 #include "store/gpu_ledger.hpp"
+#include "store/store.hpp"
 
 namespace vmgraft {
 
@@ -76,6 +77,13 @@ struct GpuPart {
 /// Back to the drivers that it came from; a quarantine is lifted.
 [[nodiscard]] Plan plan_return(const GpuFacts& facts, const GpuLedger& ledger, const std::string& address,
                                const ResetOutcome& outcome);
+
+/// Put another request for GPUs in place of a VM's; an address means the card that stands there now.
+[[nodiscard]] Plan plan_gpu_request(const Store& store, const Manifest& vm, const std::vector<GpuSpec>& request,
+                                    const HostDevices& devices);
+/// Note the cards at addresses that a VM asks for, where none was seen yet. No step: there is nothing new.
+[[nodiscard]] Plan plan_remember_gpus(const Store& store, const Manifest& vm, const std::vector<GpuSpec>& request,
+                                      const HostDevices& devices);
 
 /// Make \p count virtual functions on a physical one that has none; they get no driver of the host.
 [[nodiscard]] Plan plan_make_vfs(const GpuFacts& facts, const GpuLedger& ledger, const std::string& physical, unsigned count);

@@ -8,6 +8,7 @@
 #include "domain/placement.hpp"
 #include "gpu/check.hpp"
 #include "gpu/choose.hpp"
+#include "gpu/named_gpus.hpp"
 #include "gpu/place.hpp"
 #include "model/names.hpp"
 #include "run/manager_impl.hpp"
@@ -125,9 +126,11 @@ std::vector<DomainUse> Manager::Impl::domain_uses(bool with_stopped) {
   return uses;
 }
 
+HostDevices Manager::Impl::host_devices() { return read_devices(host, read_gpu_config(host, gpu_config_file())); }
+
 GpuFacts Manager::Impl::gpu_facts(GpuDepth depth) {
   GpuFacts facts;
-  facts.devices = read_devices(host, read_gpu_config(host, gpu_config_file()));
+  facts.devices = host_devices();
   facts.records = ledger().records();
   if (options.host_root.empty()) {
     try {
@@ -170,6 +173,7 @@ Manager::Impl::Hold Manager::Impl::take_gpus(const Manifest& manifest, const VmS
   refuse_failures(check_host(facts));
   CheckFor wanted;
   wanted.spec = &spec;
+  wanted.vm = manifest.name;
   wanted.vm_uuid = manifest.uuid;
   const GpuChoice choice = choose(facts, spec, wanted);
   if (explain)
@@ -209,6 +213,18 @@ void Manager::Impl::after_failure(Error& error, const std::function<void()>& cle
   options.interrupted = interrupted;
 }
 
+VmSpec Manager::Impl::spec_of(const Manifest& manifest) {
+  VmSpec spec = parse_spec(manifest.spec, manifest.template_name);
+  spec.gpus = with_identities(std::move(spec.gpus), manifest.named_gpus);
+  return spec;
+}
+
+void Manager::Impl::remember_gpus(const Manifest& manifest, const VmSpec& spec) {
+  if (!names_gpu(spec.gpus)) return;
+  const Plan plan = plan_remember_gpus(store(), manifest, spec.gpus, host_devices());
+  if (!plan.steps.empty()) execute(plan);
+}
+
 void Manager::Impl::start_with_gpus(const Manifest& manifest, const VmSpec& spec, bool explain) {
   require_gpu_host();
   const Hold hold = take_gpus(manifest, spec, spec.tuning, explain);
@@ -216,6 +232,7 @@ void Manager::Impl::start_with_gpus(const Manifest& manifest, const VmSpec& spec
     const std::string xml = with_placement(hypervisor().domain_xml(manifest.uuid, true), hold.placement);
     Plan plan{fmt::format("start {}", manifest.name), {manifest.name}, {}};
     plan.steps.emplace_back(StartDomain{manifest.name, manifest.uuid, xml});
+    remember_gpus(manifest, spec);
     execute(plan);
   } catch (Error& error) {
     after_failure(error, [&] { static_cast<void>(release_gpus(manifest)); });

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "gpu/named_gpus.hpp"
 #include "host/sha256.hpp"
 #include "model/names.hpp"
 #include "run/doctor.hpp"
@@ -72,7 +73,7 @@ Manager::Impl::Creation Manager::Impl::prepare_create(const CreateRequest& reque
   ResolvedTemplate resolved = library.resolve(request.template_name, request.parameters, {base});
   if (!request.gpus.empty()) replace_json(resolved, with_gpus(resolved.json, parse_gpu_request(request.gpus)));
   if (request.on_expire) replace_json(resolved, with_on_expire(resolved.json, *request.on_expire));
-  Creation creation{{store(), std::move(resolved), {}, {}, {}, false, login_name(), now_rfc3339(), {}, {}}, {}};
+  Creation creation{{store(), std::move(resolved), {}, {}, {}, false, login_name(), now_rfc3339(), {}, {}, {}}, {}};
   CreateFacts& facts = creation.facts;
   const VmSpec& spec = facts.resolved.spec;
   for (const DiskSpec& disk : spec.disks) {
@@ -82,6 +83,7 @@ Manager::Impl::Creation Manager::Impl::prepare_create(const CreateRequest& reque
   }
   facts.virt_type = virt_type_for(host, host_facts(), spec.accel);
   facts.is_session = hypervisor().info().is_session;
+  if (names_gpu(spec.gpus)) facts.named_gpus = name_gpus(host_devices(), spec.gpus, {});
   facts.ssh_keys = read_ssh_keys(host, spec.guest.ssh_keys);
   facts.expires = fresh_expiry(request.ttl, spec.lifecycle.ttl);
 

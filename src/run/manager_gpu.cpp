@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "gpu/check.hpp"
+#include "gpu/named_gpus.hpp"
 #include "model/names.hpp"
 #include "model/pci_address.hpp"
 #include "run/manager_impl.hpp"
@@ -78,6 +79,16 @@ std::vector<GpuCheck> Manager::gpu_check(const GpuCheckRequest& request) {
     rows.insert(rows.end(), more.begin(), more.end());
   }
   return rows;
+}
+
+VmInfo Manager::gpu_request(const GpuRequest& request) {
+  Impl& impl = *impl_;
+  const std::vector<GpuSpec> wanted = parse_gpu_request(request.gpus, "SPEC");
+  static_cast<void>(impl.store().manifest(request.vm));
+  const Locks locks = impl.lock_vms({request.vm}, "gpu request " + request.vm);
+  const HostDevices devices = names_gpu(wanted) ? impl.host_devices() : HostDevices{};
+  impl.execute(plan_gpu_request(impl.store(), impl.store().manifest(request.vm), wanted, devices));
+  return impl.vm_info(impl.store().manifest(request.vm));
 }
 
 std::vector<GpuChange> Manager::gpu_attach(const GpuAttachRequest& request) {

@@ -188,6 +188,7 @@ struct Manager::Impl {
   /// Refuse what cannot be started, before anything is made for it.
   void require_gpus(const VmSpec& spec);
   [[nodiscard]] FileLock lock_gpus(const std::string& purpose);
+  [[nodiscard]] HostDevices host_devices();
   [[nodiscard]] GpuFacts gpu_facts(GpuDepth depth);
   [[nodiscard]] std::vector<DomainUse> domain_uses(bool with_stopped);
   /// For a VM that is to be made on this host; nothing, and it is said why, where libvirt does not tell.
@@ -197,6 +198,10 @@ struct Manager::Impl {
   Hold take_gpus(const Manifest& manifest, const VmSpec& spec, Tuning tuning, bool explain);
   [[nodiscard]] GpuChoice choose(GpuFacts& facts, const VmSpec& spec, const CheckFor& wanted);
   void start_with_gpus(const Manifest& manifest, const VmSpec& spec, bool explain);
+  /// What the VM is to be, its GPUs with the cards that they were.
+  [[nodiscard]] VmSpec spec_of(const Manifest& manifest);
+  /// The cards at addresses that its request names, where none was seen yet.
+  void remember_gpus(const Manifest& manifest, const VmSpec& spec);
   /// Into the running VM. Returns their addresses.
   std::vector<std::string> plug_gpus(const Manifest& manifest, const VmSpec& spec, bool explain);
   /// Steps that take host devices out of the running VM. \param only  addresses; null: all.

@@ -61,7 +61,7 @@ void Manager::Impl::start_domain(const Manifest& manifest, bool explain) {
   require_own_files(xml);
   tell_lost_nvram(manifest, read_domain(xml).nvram);
   ensure_networks(xml);
-  if (const VmSpec spec = parse_spec(manifest.spec, manifest.template_name); !spec.gpus.empty()) {
+  if (const VmSpec spec = spec_of(manifest); !spec.gpus.empty()) {
     // It would be started by another definition: the memory would stay, and be woken later on disks that went on.
     if (domain.saved) require_unchanged(manifest, changes_of(manifest), Act::disks);
     return start_with_gpus(manifest, spec, explain);

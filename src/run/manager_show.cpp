@@ -10,6 +10,7 @@
 #include "run/manager_impl.hpp"
 #include "run/vm_facts.hpp"
 #include "store/layer_file.hpp"
+#include "template/gpu_request.hpp"
 
 namespace vmgraft {
 namespace {
@@ -123,7 +124,7 @@ std::vector<SnapshotInfo> Manager::Impl::snapshot_infos(const Manifest& manifest
 VmInfo Manager::Impl::vm_info(const Manifest& manifest) {
   const DomainSight sight = read_sight(hypervisor(), manifest);
   const std::optional<DomainState>& domain = sight.domain;
-  const VmSpec spec = parse_spec(manifest.spec, manifest.template_name);
+  const VmSpec spec = spec_of(manifest);
   VmInfo info;
   static_cast<VmSummary&>(info) = summary_of(manifest, spec, domain ? &*domain : nullptr);
   info.template_digest = manifest.template_digest;
@@ -134,6 +135,7 @@ VmInfo Manager::Impl::vm_info(const Manifest& manifest) {
   if (!manifest.current.empty()) info.snapshot = manifest.current;
   if (!manifest.source.empty()) info.source = manifest.source;
   info.console_log = store().console_log(manifest.name);
+  for (const GpuSpec& each : spec.gpus) info.gpu_request.push_back({gpu_request_text(each), each.identity});
   for (const HeadRecord& head : manifest.heads) {
     DiskInfo& entry = info.disks.emplace_back();
     entry.name = head.name;

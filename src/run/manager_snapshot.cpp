@@ -75,11 +75,12 @@ void Manager::Impl::wake(const Manifest& manifest, const std::string& snapshot) 
   Plan plan{fmt::format("wake {}@{}", manifest.name, snapshot), {manifest.name}, {}};
   plan.steps.emplace_back(StartDomain{manifest.name, manifest.uuid, xml, file});
   execute(plan);
-  const VmSpec spec = parse_spec(manifest.spec, manifest.template_name);
+  const VmSpec spec = spec_of(manifest);
   if (spec.gpus.empty()) return;
   require_gpu_host();
   try {
     static_cast<void>(plug_gpus(manifest, spec, false));
+    remember_gpus(manifest, spec);
   } catch (Error& error) {
     after_failure(error, [&] { static_cast<void>(release_gpus(manifest)); });
     error.add_context(fmt::format("VM '{}' is awake, without GPUs", manifest.name));

@@ -7,6 +7,7 @@
 #include <vmgraft/error.hpp>
 
 #include "model/names.hpp"
+#include "model/pci_address.hpp"
 #include "store/strict_json.hpp"
 
 namespace vmgraft {
@@ -84,6 +85,16 @@ HeadRecord read_head(Fields& fields) {
   return head;
 }
 
+NamedGpu read_named_gpu(Fields& fields) {
+  NamedGpu gpu;
+  gpu.address = fields.text("address");
+  if (parse_pci_address(gpu.address) != gpu.address)
+    fields.at("address").fail("'" + printable(gpu.address, 80) + "' is not a PCI address (want 0000:41:00.0)");
+  gpu.identity = fields.text("identity");
+  if (gpu.identity.empty()) fields.at("identity").fail("the identity is empty");
+  return gpu;
+}
+
 SnapshotDisk read_snapshot_disk(Fields& fields) {
   SnapshotDisk disk;
   disk.name = name_at(fields, "name", "disk");
@@ -110,6 +121,13 @@ void refuse_twins(const std::vector<Record>& records, const Place& place) {
   std::unordered_set<std::string_view> seen;
   for (const Record& record : records) {
     if (!seen.insert(record.name).second) place.fail("'" + record.name + "' occurs twice");
+  }
+}
+
+void refuse_twin_addresses(const std::vector<NamedGpu>& gpus, const Place& place) {
+  std::unordered_set<std::string_view> seen;
+  for (const NamedGpu& gpu : gpus) {
+    if (!seen.insert(gpu.address).second) place.fail("'" + gpu.address + "' occurs twice");
   }
 }
 
@@ -200,6 +218,9 @@ std::string to_json_text(const Manifest& record) {
   }
   Json snapshots = Json::array();
   for (const SnapshotRecord& snapshot : record.snapshots) snapshots.push_back(to_json(snapshot));
+  Json named_gpus = Json::array();
+  for (const NamedGpu& gpu : record.named_gpus)
+    named_gpus.push_back({{"address", gpu.address}, {"identity", gpu.identity}});
   const std::string what = "VM '" + record.name + "'";
   Json json{{"version", kVersion},
             {"name", record.name},
@@ -214,6 +235,7 @@ std::string to_json_text(const Manifest& record) {
             {"current", record.current},
             {"snapshots", std::move(snapshots)},
             {"ssh_keys", record.ssh_keys},
+            {"named_gpus", std::move(named_gpus)},
             {"provisioned", record.provisioned},
             {"identity_pending", record.identity_pending}};
   Json& spec = json["spec"];
@@ -281,6 +303,10 @@ Manifest manifest_from_json(const std::string& text, const std::string& where) {
   record.current = optional_name_at(fields, "current", "snapshot");
   record.snapshots = records_at<SnapshotRecord>(fields, "snapshots", read_snapshot);
   record.ssh_keys = fields.texts("ssh_keys");
+  if (fields.has("named_gpus")) {  // it came later
+    record.named_gpus = records_at<NamedGpu>(fields, "named_gpus", read_named_gpu);
+    refuse_twin_addresses(record.named_gpus, fields.at("named_gpus"));
+  }
   record.provisioned = fields.flag("provisioned");
   record.identity_pending = fields.flag("identity_pending");
   record.spec = fields.object("spec").dump();

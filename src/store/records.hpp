@@ -49,6 +49,14 @@ struct HeadRecord {
   friend bool operator==(const HeadRecord&, const HeadRecord&) = default;
 };
 
+/// A GPU that a VM's request names by its address, and the card that was seen there first. An address is the slot's, and
+/// moves when cards are added: this VM is not to get another card for it.
+struct NamedGpu {
+  std::string address;               ///< "0000:41:00.0"
+  std::string identity;              ///< as in GpuRecord
+  friend bool operator==(const NamedGpu&, const NamedGpu&) = default;
+};
+
 /// What a snapshot remembers of one disk.
 struct SnapshotDisk {
   std::string name;
@@ -84,6 +92,7 @@ struct Manifest {
   std::string current;               ///< snapshot the heads stand on; empty: none
   std::vector<SnapshotRecord> snapshots;   ///< parents before children
   std::vector<std::string> ssh_keys; ///< public keys, text
+  std::vector<NamedGpu> named_gpus;  ///< of the addresses that its spec asks for, those at which a card was seen yet
   bool provisioned = false;          ///< the guest section is done
   bool identity_pending = false;     ///< a clone that has not yet got its own host name, machine-id and host keys
   friend bool operator==(const Manifest&, const Manifest&) = default;

@@ -179,11 +179,11 @@ bool Fields::flag(std::string_view key) {
 }
 
 std::string Fields::text(std::string_view key, std::string_view otherwise) {
-  return object_.contains(key) ? text(key) : std::string(otherwise);
+  return has(key) ? text(key) : std::string(otherwise);
 }
 
 bool Fields::flag(std::string_view key, bool otherwise) {
-  return object_.contains(key) ? flag(key) : otherwise;
+  return has(key) ? flag(key) : otherwise;
 }
 
 std::uint64_t Fields::number(std::string_view key) {

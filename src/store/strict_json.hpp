@@ -35,6 +35,8 @@ class Fields {
  public:
   Fields(Json& object, const Place& place);
 
+  /// Whether it is there, for a key that came later.
+  [[nodiscard]] bool has(std::string_view key) const { return object_.contains(key); }
   [[nodiscard]] std::string text(std::string_view key);
   /// One that came later: where it is missing, it is \p otherwise.
   [[nodiscard]] std::string text(std::string_view key, std::string_view otherwise);

@@ -158,6 +158,22 @@ std::vector<GpuSpec> parse_gpu_request(const std::vector<std::string>& texts, co
   }
 }
 
+std::string gpu_request_text(const GpuSpec& spec) {
+  const GpuSpec plain;
+  std::vector<std::string> parts;
+  if (spec.count != plain.count) parts.push_back("count=" + std::to_string(spec.count));
+  if (spec.kind != plain.kind) parts.push_back("kind=" + word(spec.kind));
+  if (!spec.model.empty()) parts.push_back("model=" + spec.model);
+  if (spec.numa != plain.numa) parts.push_back("numa=" + word(spec.numa));
+  if (parts.empty() && !spec.address.empty()) return spec.address;
+  if (!spec.address.empty()) parts.insert(parts.begin(), "address=" + spec.address);
+  const bool is_count = parts.empty() || (parts.size() == 1 && spec.count != plain.count);
+  if (is_count) return std::to_string(spec.count);
+  std::string text;
+  for (const std::string& part : parts) text += (text.empty() ? "" : ",") + part;
+  return text;
+}
+
 std::string with_gpus(const std::string& spec_json, const std::vector<GpuSpec>& gpus) {
   json document = json::parse(spec_json);
   json& vm = document.at("vm");

@@ -17,6 +17,9 @@ namespace vmgraft {
 [[nodiscard]] std::vector<GpuSpec> parse_gpu_request(const std::vector<std::string>& texts,
                                                      const std::string& where = "--gpus");
 
+/// One entry as parse_gpu_request() reads it: "2", "0000:41:00.0" or "count=2,model=H100".
+[[nodiscard]] std::string gpu_request_text(const GpuSpec& spec);
+
 /// A resolved template's JSON text with \p gpus in place of its vm.gpus, canonical again: its digest is another.
 [[nodiscard]] std::string with_gpus(const std::string& spec_json, const std::vector<GpuSpec>& gpus);
 

@@ -134,6 +134,23 @@ TEST_CASE("the report and the start agree on whatever is asked for, on every rec
   CHECK(refused > 10);
 }
 
+TEST_CASE("a start by address is refused when another card stands there than the one that was asked for") {
+  const GpuFacts facts = facts_of("pcie-2socket");
+  for (const std::string& address : facts.devices.gpus) {
+    GpuSpec named = at(address);
+    if (!refusal_of_start(facts, asking({named})).empty()) continue;
+    named.identity = identity_of(*facts.devices.find(address));
+    CHECK(refusal_of_start(facts, asking({named})).empty());
+    named.identity = "10de:2330 10de:ffff";
+    const std::string refusal = refusal_of_start(facts, asking({named}));
+    CHECK(has(refusal, "GPU " + address + ": is "));
+    CHECK(has(refusal, "but vmgraft knows 10de:2330 10de:ffff at this address: cards have moved [bdf-moved] / "));
+    CHECK(has(refusal, "vmgraft gpu request VM ADDRESS"));
+    return;
+  }
+  FAIL("no GPU of the recorded host is free");
+}
+
 TEST_CASE("the window and the rows of several GPUs are those of the set that a start would take") {
   std::vector<std::string> four;
   const GpuFacts facts = board_with_partition(four);

@@ -383,6 +383,25 @@ TEST_CASE("check_gpu: a GPU that is gone, dead, moved, in no group or quarantine
     world.facts.records.front().identity = "1002:74a1 1002:74a1";
     expect(gpu_row(world, "bdf-moved"), Health::fail, "is 10de:2330 10de:16c1, but vmgraft knows 1002:74a1 1002:74a1");
   }
+  SECTION("bdf-moved, of a VM that asks for the card that was there") {
+    world.for_vm();
+    world.wanted.vm = "web";
+    GpuSpec asked;
+    asked.address = kGpu;
+    for (const char* identity : {"", "10de:2330 10de:16c1"}) {
+      asked.identity = identity;
+      world.spec.gpus = {asked};
+      expect(gpu_row(world, "bdf-moved"), Health::ok, "is 10de:2330 10de:16c1");
+    }
+    world.spec.gpus.front().identity = "1002:74a1 1002:74a1";
+    const GpuCheck found = gpu_row(world, "bdf-moved");
+    expect(found, Health::fail,
+           "is 10de:2330 10de:16c1, but vmgraft knows 1002:74a1 1002:74a1 at this address: cards have moved");
+    CHECK(found.remedy == "see with vmgraft gpu list which card is where, then say which the VM is to get: vmgraft gpu "
+                          "request web ADDRESS");
+    world.spec.gpus.front().address = "0000:42:00.0";
+    expect(gpu_row(world, "bdf-moved"), Health::ok, "is 10de:2330 10de:16c1");
+  }
   SECTION("quarantined") {
     world.gpu().state = GpuState::quarantined;
     world.gpu().note = "no answer after bus reset";

@@ -39,6 +39,15 @@ TEST_CASE("a request for GPUs is a count, an address or keys of a template's vm.
   CHECK(one("kind=mdev").kind == GpuKind::mdev);
 }
 
+TEST_CASE("an entry of a request is written as it is read") {
+  for (const char* text : {"1", "2", "0000:41:00.0", "model=H100", "count=2,kind=vf,model=RTX A6000,numa=any", "kind=mdev",
+                           "address=0000:41:00.0,kind=vf", "numa=required"}) {
+    INFO(text);
+    CHECK(gpu_request_text(one(text)) == text);
+  }
+  CHECK(gpu_request_text(one("address=41:00.0,count=1")) == "0000:41:00.0");
+}
+
 TEST_CASE("several requests for GPUs add up, and a count of 0 asks for none") {
   const std::vector<GpuSpec> gpus = parse_gpu_request({"2", "count=0,model=A100", "41:00.0"});
   REQUIRE(gpus.size() == 2);

@@ -8,6 +8,7 @@
 #include "run/journal.hpp"
 #include "support/catch.hpp"
 #include "support/gpu_world.hpp"
+#include "template/gpu_request.hpp"
 
 using namespace vmgraft;
 
@@ -70,6 +71,44 @@ TEST_CASE("a GPU for a VM is kept awake on vfio-pci, and may sleep again as befo
   CHECK(power_of(world, kGpu) == kMaySleep);
   CHECK(power_of(world, kAudio) == std::vector<std::string>{"1", "on"});
   CHECK(record_of(world, kGpu).power.empty());
+}
+
+TEST_CASE("a request by address means the card that stands there when it is made, or is seen first") {
+  GpuWorld world;
+  world.add_vm("a");
+  const GpuFacts facts = world.facts();
+  const std::string identity = identity_of(*facts.devices.find(kGpu));
+  const std::vector<GpuSpec> request = parse_gpu_request({kGpu, "0000:99:00.0", "2"});
+  const std::string digest = world.store.manifest("a").template_digest;
+  world.run(plan_gpu_request(world.store, world.store.manifest("a"), request, facts.devices));
+  const Manifest asked = world.store.manifest("a");
+  CHECK(asked.named_gpus == std::vector<NamedGpu>{{kGpu, identity}});
+  CHECK(asked.template_digest != digest);
+  CHECK(asked.spec.find(kGpu) != std::string::npos);
+
+  SECTION("what is known stays, and nothing new is no step") {
+    HostDevices moved = facts.devices;
+    for (PciFunction& function : moved.functions) function.device = 0x7777;
+    CHECK(plan_remember_gpus(world.store, asked, request, moved).steps.empty());
+  }
+  SECTION("a card that was not there is remembered once it is") {
+    HostDevices later = facts.devices;
+    later.functions.push_back(*facts.devices.find(kGpu));
+    later.functions.back().address = "0000:99:00.0";
+    world.run(plan_remember_gpus(world.store, asked, request, later));
+    CHECK(world.store.manifest("a").named_gpus == std::vector<NamedGpu>{{kGpu, identity}, {"0000:99:00.0", identity}});
+  }
+  SECTION("asked for again, it is the one that is there now") {
+    HostDevices moved = facts.devices;
+    for (PciFunction& function : moved.functions) function.device = 0x7777;
+    world.run(plan_gpu_request(world.store, asked, request, moved));
+    CHECK(world.store.manifest("a").named_gpus.front().identity != identity);
+  }
+  SECTION("no request, no card") {
+    world.run(plan_gpu_request(world.store, asked, {}, facts.devices));
+    CHECK(world.store.manifest("a").named_gpus.empty());
+    CHECK(world.store.manifest("a").spec.find("gpus") == std::string::npos);
+  }
 }
 
 TEST_CASE("a lent GPU stays awake between VMs, until it is returned") {

@@ -159,6 +159,22 @@ TEST_CASE("a revert of a VM in which nothing changed names nothing new") {
   CHECK(world.plan_back("a", "s1").undo == "s1");
 }
 
+TEST_CASE("a new VM remembers the cards that it asks for, and its clones do") {
+  PlanWorld world;
+  world.add_vm("a");
+  Manifest source = world.store.manifest("a");
+  const std::vector<NamedGpu> named{{"0000:41:00.0", "10de:2330 10de:16c1"}};
+  CreateFacts facts{world.store, {}, {}, "qemu", {}, false, "tester", "2026-01-02T03:04:05Z", {}, {}, named};
+  facts.resolved.json = "{}";
+  const Plan created = plan_create(facts, {{"n", "u", {}, {}, {}, {}}});
+  CHECK(manifest_from_json(std::get<WriteFile>(created.steps.back()).content, "n").named_gpus == named);
+  source.named_gpus = named;
+  world.host.add_file(world.store.manifest_file("a"), to_json_text(source), 0600);
+  world.run(world.plan_snap("a", "s1"));
+  world.run(world.plan_cloned("a", "s1", {"b"}));
+  CHECK(world.store.manifest("b").named_gpus == named);
+}
+
 TEST_CASE("clones share the layer of a snapshot and bring their own identity") {
   PlanWorld world;
   world.add_vm("a", {true, true});

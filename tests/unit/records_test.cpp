@@ -40,6 +40,7 @@ Manifest some_manifest() {
       {"two", "one", "2026-01-02T03:04:06Z", Consistency::crash, "", {{"root", kA}}, false, true}};
   manifest.current = "two";
   manifest.ssh_keys = {"ssh-ed25519 AAAA dev@host"};
+  manifest.named_gpus = {{"0000:41:00.0", "10de:2330 10de:16c1"}, {"0000:42:00.0", "1002:74a1 1002:74a1"}};
   manifest.provisioned = true;
   return manifest;
 }
@@ -81,6 +82,25 @@ TEST_CASE("a snapshot written before there was one with memory has none") {
   CHECK(manifest_from_json(to_json_text(manifest), "vm.json").snapshots == manifest.snapshots);
   const std::string older = replaced(to_json_text(manifest), ",\n      \"memory\": true", "");
   CHECK_FALSE(manifest_from_json(older, "vm.json").snapshots.back().memory);
+}
+
+TEST_CASE("a manifest written before cards were remembered knows none") {
+  Manifest manifest = some_manifest();
+  manifest.named_gpus.clear();
+  const std::string older = replaced(to_json_text(manifest), "\"named_gpus\": [],\n  ", "");
+  CHECK(older.find("named_gpus") == std::string::npos);
+  CHECK(manifest_from_json(older, "vm.json").named_gpus.empty());
+}
+
+TEST_CASE("a remembered card without an address of its own or an identity is refused") {
+  const std::string good = to_json_text(some_manifest());
+  const std::string there = "\"0000:41:00.0\"";
+  CHECK(why_not_manifest(replaced(good, there, "\"41:00.0\"")) ==
+        "vm.json: /named_gpus/0/address: '41:00.0' is not a PCI address (want 0000:41:00.0)");
+  CHECK(why_not_manifest(replaced(good, "\"10de:2330 10de:16c1\"", "\"\"")) ==
+        "vm.json: /named_gpus/0/identity: the identity is empty");
+  CHECK(why_not_manifest(replaced(good, there, "\"0000:42:00.0\"")) ==
+        "vm.json: /named_gpus: '0000:42:00.0' occurs twice");
 }
 
 TEST_CASE("a spec stands in the file as an object, not as a text of it") {

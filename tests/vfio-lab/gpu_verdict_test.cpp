@@ -68,6 +68,36 @@ TEST_CASE("each GPU of the server gets its verdict, and asking for a bad one tou
   CHECK(lab.json({"list", "--all"}).at("vms").empty());
 }
 
+TEST_CASE("a VM that asks for a card by its address is not given another one that stands there") {
+  GpuLab lab;
+  const std::string vm = lab.name("moved");
+  lab.vmgraft({"create", "idle", vm, "--gpus", kFarGpu, "--no-start"});
+  const std::filesystem::path file = lab.store() / "vms" / vm / "vm.json";
+  nlohmann::json manifest = nlohmann::json::parse(lab.read(file));
+  CHECK(manifest.at("named_gpus").at(0).at("address") == kFarGpu);
+  const std::string identity = manifest.at("named_gpus").at(0).at("identity");
+  CHECK(lab.json({"show", vm}).at("vm").at("gpu_request") ==
+        nlohmann::json::array({{{"request", kFarGpu}, {"identity", identity}}}));
+  const auto ledger = lab.ledger();
+  manifest["named_gpus"][0]["identity"] = "10de:2330 10de:16c1";  // as if the cards had moved since
+  LinuxHost().write_file(file, manifest.dump(), 0600);
+  const nlohmann::json error = lab.error({"start", vm, "--wait", "none"}, 6);
+  CHECK(error.at("message") == "GPU " + std::string(kFarGpu) + ": is " + identity +
+                                   ", but vmgraft knows 10de:2330 10de:16c1 at this address: cards have moved [bdf-moved]");
+  CHECK(drivers() == host_drivers());
+  CHECK(lab.ledger() == ledger);
+  lab.vmgraft({"gpu", "request", vm, kFarGpu});
+  lab.vmgraft({"start", vm, "--wait", "none"});
+  CHECK(lab.gpus_of(vm) == std::vector<std::string>{kFarGpu});
+  lab.vmgraft({"gpu", "request", vm, "0"});
+  CHECK(lab.json({"show", vm}).at("vm").at("gpu_request").empty());
+  lab.vmgraft({"stop", vm, "--timeout", "0s"});
+  lab.vmgraft({"start", vm, "--wait", "none"});
+  CHECK(lab.gpus_of(vm).empty());
+  lab.vmgraft({"delete", vm, "--yes"});
+  CHECK(drivers() == host_drivers());
+}
+
 TEST_CASE("GPUs of two nodes are told to be far from each other: by gpu check, and by a start that explains itself") {
   GpuLab lab;
   std::string seen;
