@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <sstream>
+
 #include "gpu/check_rows.hpp"
 #include "model/names.hpp"
 
@@ -27,6 +29,33 @@ void check_vfio(CheckRows& rows, const GpuFacts& facts) {
     rows.fail(CheckId::no_vfio_node, "vfio-pci is loaded, but /dev/vfio/vfio is not there: no VM could open a device",
               "in a container, give it /dev/vfio (and leave its devices and locked memory unlimited); else mount "
               "devtmpfs on /dev");
+}
+
+// libvirt's system daemon gives QEMU's user the node of a group, /dev/vfio/7, and lets its cgroup pass both. The node that
+// all groups share it leaves as it is: the kernel makes it for everybody. Source: virSecurityDACSetHostdevLabel.
+void check_access(CheckRows& rows, const HostSettings& host) {
+  if (!host.vfio_node) return;
+  const std::string& user = host.qemu_user;
+  if (user == "root" || user == "0" || user == "+0")
+    return rows.ok(CheckId::vfio_access, "QEMU runs as root: it may open what it is given");
+  constexpr unsigned kEverybody = 0006, kOwnerOnly = 0066;
+  const unsigned mode = host.vfio_node->mode & 0777;
+  if ((mode & kEverybody) != kEverybody) {
+    std::ostringstream seen;
+    seen << "/dev/vfio/vfio is of mode 0" << std::oct << mode << std::dec << ", user " << host.vfio_node->uid
+         << " and group " << host.vfio_node->gid << ": ";
+    const std::string remedy =
+        "chmod 666 /dev/vfio/vfio, as the kernel makes it; a udev rule or the container has made it otherwise";
+    if (!user.empty() && host.vfio_node->uid == 0 && (mode & kOwnerOnly) == 0)
+      return rows.fail(CheckId::vfio_access, seen.str() + "QEMU, which runs as '" + printable(user) + "', cannot open it",
+                       remedy);
+    return rows.warn(CheckId::vfio_access, seen.str() + "QEMU's user may not be among those that can open it", remedy);
+  }
+  if (host.has_dynamic_ownership)
+    return rows.ok(CheckId::vfio_access, "everybody may open /dev/vfio/vfio, and libvirt gives QEMU's user the group's node");
+  rows.warn(CheckId::vfio_access,
+            "dynamic_ownership = 0 in /etc/libvirt/qemu.conf: libvirt does not give QEMU's user the node of a group",
+            "take that line out, or give that user the nodes by a udev rule: SUBSYSTEM==\"vfio\", OWNER=\"USER\"");
 }
 
 // What makes the wall between the VM and the rest of the host thinner than it looks.
@@ -94,6 +123,7 @@ std::vector<GpuCheck> check_host(const GpuFacts& facts) {
     rows.fail(CheckId::not_root, "not running as root: drivers cannot be bound, and users of a GPU cannot be seen",
               "run vmgraft as root, with libvirt's system daemon: sudo vmgraft");
   check_vfio(rows, facts);
+  check_access(rows, facts.settings);
   check_isolation(rows, facts.settings);
   check_surroundings(rows, facts.settings);
   return rows.take();

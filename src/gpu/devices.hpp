@@ -143,6 +143,9 @@ struct HostSettings {
   bool has_vfio = false;               ///< vfio-pci is loaded or built in, or its module is there for this kernel
   std::string vfio_forbidden;          ///< "FILE:LINE: install vfio-pci /bin/false" that keeps it from being loaded; else empty
   std::optional<bool> has_vfio_node;   ///< /dev/vfio/vfio, once vfio-pci is loaded and where there is a /dev at all
+  std::optional<FileInfo> vfio_node;   ///< of /dev/vfio/vfio, when it is there and asked for: who may open it
+  std::string qemu_user;               ///< `user` in /etc/libvirt/qemu.conf; empty: libvirt's default, or not told
+  bool has_dynamic_ownership = true;   ///< libvirt gives QEMU's user the nodes of devices; dynamic_ownership there
   std::string sleep_states;            ///< /sys/power/state: "freeze mem disk"; empty: it cannot sleep
   bool is_sleep_masked = false;        ///< systemd's sleep.target leads to /dev/null
   std::string lockdown;                ///< "none", "integrity", "confidentiality"; empty: not told

@@ -64,6 +64,21 @@ std::optional<bool> has_vfio_node(Host& host) {
   return host.stat("/dev/vfio/vfio").has_value();
 }
 
+/// What libvirt's system daemon is told, "user" of `user = "+0"`; empty: nothing, or only root may read it.
+std::string qemu_setting(const std::string& config, std::string_view key) {
+  for (const std::string_view line : sysfs::lines(config)) {
+    const std::size_t equals = line.find('=');
+    if (equals == std::string_view::npos) continue;
+    const std::vector<std::string_view> name = sysfs::words(line.substr(0, equals));
+    const std::vector<std::string_view> value = sysfs::words(line.substr(equals + 1));
+    if (name.size() != 1 || name[0] != key || value.empty()) continue;
+    std::string text(value[0]);
+    std::erase_if(text, [](char each) { return each == '"' || each == '\''; });
+    return text;
+  }
+  return {};
+}
+
 /// Source: systemd.unit(5), "masked".
 bool is_masked(Host& host, const std::string& unit) {
   for (const char* folder : {"/etc/systemd/system/", "/run/systemd/system/"})
@@ -206,6 +221,10 @@ HostSettings read_settings(Host& host) {
   settings.has_vfio = has_vfio(host, settings.kernel);
   settings.vfio_forbidden = vfio_forbidden(host);
   settings.has_vfio_node = has_vfio_node(host);
+  if (settings.has_vfio_node.value_or(false)) settings.vfio_node = host.stat("/dev/vfio/vfio");
+  const std::string qemu = sysfs::text(host, "/etc/libvirt/qemu.conf").value_or("");
+  settings.qemu_user = qemu_setting(qemu, "user");
+  settings.has_dynamic_ownership = qemu_setting(qemu, "dynamic_ownership") != "0";
   settings.sleep_states = sysfs::text(host, "/sys/power/state").value_or("");
   settings.is_sleep_masked = is_masked(host, "sleep.target");
   settings.lockdown = lockdown(host);

@@ -139,6 +139,20 @@ std::vector<Failure> host_failures() {
          s.host.add_file("/dev/null", "");
          s.host.erase("/dev/vfio");
        }},
+      {"vfio-access", Health::fail, "is of mode 0600, user 0 and group 0: QEMU, which runs as 'qemu', cannot open it",
+       [](Site& s) {
+         s.host.add_folder("/sys/bus/pci/drivers/vfio-pci");
+         s.host.add_file("/dev/null", "");
+         s.host.add_file("/dev/vfio/vfio", "", 0600);
+         s.set("/etc/libvirt/qemu.conf", "user = \"qemu\"");
+       }},
+      {"vfio-access", Health::warn, "dynamic_ownership = 0 in /etc/libvirt/qemu.conf",
+       [](Site& s) {
+         s.host.add_folder("/sys/bus/pci/drivers/vfio-pci");
+         s.host.add_file("/dev/null", "");
+         s.host.add_file("/dev/vfio/vfio", "", 0666);
+         s.set("/etc/libvirt/qemu.conf", "dynamic_ownership = 0");
+       }},
       {"noiommu", Health::fail, "no-IOMMU mode",
        [](Site& s) { s.set("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y"); }},
       {"unsafe-interrupts", Health::warn, "allow_unsafe_interrupts=Y",

@@ -52,6 +52,7 @@ struct World {
     HostSettings& host = facts.settings;
     host.has_vfio = true;
     host.has_vfio_node = true;
+    host.vfio_node.emplace().mode = 0666;
     host.lockdown = "none";
     host.kernel = "6.1.0";
     host.physical_bits = 46;
@@ -235,6 +236,41 @@ TEST_CASE(
   CHECK(has(found.remedy, "container"));
   world.host().has_vfio_node.reset();
   CHECK(find_row(check_host(world.facts), "no-vfio-node") == nullptr);
+}
+
+TEST_CASE("check_host: QEMU's user has to be able to open the nodes of vfio") {
+  World world;
+  HostSettings& host = world.host();
+  SECTION("as the kernel and libvirt make them, it is") {
+    expect(host_row(world, "vfio-access"), Health::ok, "everybody may open /dev/vfio/vfio");
+    host.qemu_user = "libvirt-qemu";
+    expect(host_row(world, "vfio-access"), Health::ok, "everybody may open /dev/vfio/vfio");
+  }
+  SECTION("a shared node for root alone is a failure where QEMU is told to be another, and a warning where that is not told") {
+    host.vfio_node->mode = 0600;
+    expect(host_row(world, "vfio-access"), Health::warn, "/dev/vfio/vfio is of mode 0600, user 0 and group 0");
+    host.qemu_user = "qemu";
+    const GpuCheck found = host_row(world, "vfio-access");
+    expect(found, Health::fail, "QEMU, which runs as 'qemu', cannot open it");
+    CHECK(has(found.remedy, "chmod 666 /dev/vfio/vfio"));
+    host.vfio_node->mode = 0660;
+    expect(host_row(world, "vfio-access"), Health::warn, "may not be among those");
+    for (const char* root : {"root", "+0", "0"}) {
+      host.qemu_user = root;
+      expect(host_row(world, "vfio-access"), Health::ok, "QEMU runs as root");
+    }
+  }
+  SECTION("libvirt that changes no owner is warned of") {
+    host.has_dynamic_ownership = false;
+    const GpuCheck found = host_row(world, "vfio-access");
+    expect(found, Health::warn, "dynamic_ownership = 0");
+    CHECK(has(found.remedy, "udev rule"));
+  }
+  SECTION("before vfio is loaded nothing is said") {
+    host.has_vfio_node.reset();
+    host.vfio_node.reset();
+    CHECK(find_row(check_host(world.facts), "vfio-access") == nullptr);
+  }
 }
 
 TEST_CASE("check_host: a host that can sleep is warned of, and one whose sleep is masked is not") {

@@ -574,6 +574,24 @@ TEST_CASE("the fabric manager is found by its process, where there are NVSwitche
   CHECK_FALSE(use_of(other, {}).has_fabric_manager);
 }
 
+TEST_CASE("who may open vfio's shared node, and as whom QEMU runs, is read") {
+  FakeHost host;
+  host.add_folder("/sys/bus/pci/drivers/vfio-pci");
+  host.add_file("/dev/null", "");
+  CHECK_FALSE(read_settings(host).vfio_node);
+  CHECK(read_settings(host).qemu_user.empty());
+  CHECK(read_settings(host).has_dynamic_ownership);
+  host.add_file("/dev/vfio/vfio", "", 0600);
+  CHECK(read_settings(host).vfio_node.value().mode == 0600);
+  host.add_file("/etc/libvirt/qemu.conf",
+                "#user = \"a\"\n  user=\"qemu\"  # the second one\n#dynamic_ownership = 0\nusername = \"b\"\n");
+  CHECK(read_settings(host).qemu_user == "qemu");
+  CHECK(read_settings(host).has_dynamic_ownership);
+  host.add_file("/etc/libvirt/qemu.conf", "user = '+0'\ndynamic_ownership = 0\n");
+  CHECK(read_settings(host).qemu_user == "+0");
+  CHECK_FALSE(read_settings(host).has_dynamic_ownership);
+}
+
 TEST_CASE("whether the host can sleep, and whether vfio has its node, is read") {
   FakeHost host;
   CHECK_FALSE(read_settings(host).has_vfio_node);
