@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <iterator>
 
 #include <fmt/format.h>
 
@@ -45,12 +44,19 @@ GuestPci::GuestPci(const xmlNode* devices) {
     if (is_controller) {
       const unsigned index = number_of(device, "index");
       next_index_ = std::max(next_index_, index + 1);
-      if (xml::attribute_or_empty(device, "model") == "pcie-root-port") ports_.insert(index);
+      const std::string model = xml::attribute_or_empty(device, "model");
+      if (model == "pcie-root-port") ports_[index] = 0;
+      const xmlNode* node = xml::child(xml::child(device, "target"), "node");
+      if (model == "pcie-expander-bus" && node != nullptr)
+        if (const auto cell = parse_pci_number(xml::text_of(node))) expanders_[index] = *cell;
     }
     // Only the device's own: <source> of a hostdev holds the host's address.
     for (const xmlNode* address : xml::children(device, "address")) {
       if (xml::attribute_or_empty(address, "type") != "pci") continue;
-      taken_.insert({number_of(address, "bus"), number_of(address, "slot")});
+      const unsigned bus = number_of(address, "bus");
+      taken_.insert({bus, number_of(address, "slot")});
+      if (!is_controller) continue;
+      if (const auto port = ports_.find(number_of(device, "index")); port != ports_.end()) port->second = bus;
     }
   }
 }
@@ -74,11 +80,17 @@ GuestAddress GuestPci::take_port_place() {
 
 std::vector<unsigned> GuestPci::free_ports() const {
   std::vector<unsigned> free;
-  std::copy_if(ports_.begin(), ports_.end(), std::back_inserter(free), [&](unsigned port) {
+  for (const auto& [port, bus] : ports_) {
     const auto first = taken_.lower_bound({port, 0});
-    return first == taken_.end() || first->first != port;
-  });
+    if (first == taken_.end() || first->first != port) free.push_back(port);
+  }
   return free;
+}
+
+std::optional<unsigned> GuestPci::cell_of(unsigned port) const {
+  const auto there = ports_.find(port);
+  const auto expander = there == ports_.end() ? expanders_.end() : expanders_.find(there->second);
+  return expander == expanders_.end() ? std::nullopt : std::optional(expander->second);
 }
 
 void add_guest_address(xmlNode* device, const GuestAddress& place, bool is_multifunction) {

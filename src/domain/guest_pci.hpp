@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -35,10 +36,13 @@ class GuestPci {
   [[nodiscard]] GuestAddress take_port_place();
   /// Indices of the pcie-root-ports on which nothing stands.
   [[nodiscard]] std::vector<unsigned> free_ports() const;
+  /// Guest NUMA cell of the pxb-pcie that the port stands on; nothing when it stands on the root bus.
+  [[nodiscard]] std::optional<unsigned> cell_of(unsigned port) const;
 
  private:
   std::set<std::pair<unsigned, unsigned>> taken_;   // bus and slot
-  std::set<unsigned> ports_;
+  std::map<unsigned, unsigned> ports_;       // pcie-root-port -> its bus
+  std::map<unsigned, unsigned> expanders_;   // pxb-pcie -> cell
   unsigned next_index_ = 1;
   GuestAddress port_place_;
 };

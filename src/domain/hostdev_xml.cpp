@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <optional>
 
 #include <fmt/format.h>
@@ -15,6 +16,9 @@
 
 namespace vmgraft {
 namespace {
+
+/// Above any guest's addresses; what is more is no size of a window.
+constexpr std::uint64_t kMostWindow = std::uint64_t{1} << 62;
 
 void add_host_address(xmlNode* source, const std::string& text) {
   const std::optional<std::string> address = parse_pci_address(text);
@@ -118,6 +122,30 @@ std::vector<DomainHostdev> read_hostdevs(const std::string& xml) {
     if (is_nic || xml::name_of(device) == "hostdev") found.push_back(read_hostdev(device));
   }
   return found;
+}
+
+GuestRoom read_guest_room(const std::string& xml) {
+  const xml::Document document = xml::parse_or_throw(xml, "domain", "domain XML");
+  const xmlNode* domain = xml::root_of(document);
+  const xmlNode* devices = xml::child(domain, "devices");
+  GuestRoom room;
+  const GuestPci pci(devices);
+  for (const unsigned port : pci.free_ports()) room.ports.push_back({port, pci.cell_of(port)});
+  for (const xmlNode* node : xml::children(xml::child(domain, "numatune"), "memnode")) {
+    // A set of several nodes is near none of them.
+    const auto host_node = parse_pci_number(xml::attribute_or_empty(node, "nodeset"));
+    const auto cell = parse_pci_number(xml::attribute_or_empty(node, "cellid"));
+    if (host_node && cell) room.cells.emplace(*host_node, *cell);
+  }
+  for (const xmlNode* controller : xml::children(devices, "controller")) {
+    const xmlNode* hole = xml::child(controller, "pcihole64");
+    if (hole == nullptr || xml::attribute_or_empty(controller, "model") != "pcie-root") continue;
+    const std::string text = xml::text_of(hole);  // libvirt tells KiB, in whatever unit it was given
+    std::uint64_t size = 0;
+    const auto [stop, failure] = std::from_chars(text.data(), text.data() + text.size(), size);
+    if (failure == std::errc{} && stop == text.data() + text.size() && size < kMostWindow / 1024) room.window = size * 1024;
+  }
+  return room;
 }
 
 std::vector<unsigned> free_root_ports(const std::string& xml) {

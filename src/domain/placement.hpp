@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -97,6 +98,22 @@ struct DomainHostdev {
 
 /// Every <hostdev>, and every <interface type='hostdev'>, which is one too.
 [[nodiscard]] std::vector<DomainHostdev> read_hostdevs(const std::string& xml);
+
+/// A pcie-root-port of a running guest on which nothing stands.
+struct FreePort {
+  unsigned index = 0;             ///< of its controller
+  std::optional<unsigned> cell;   ///< guest NUMA cell whose pxb-pcie it stands on; absent: it stands on the root bus
+};
+
+/// What there is in a running guest for devices that are plugged in.
+struct GuestRoom {
+  std::vector<FreePort> ports;
+  std::map<unsigned, unsigned> cells;     ///< node of the host -> the guest NUMA cell that has its memory there
+  std::optional<std::uint64_t> window;    ///< bytes of 64-bit MMIO window, <pcihole64>; absent: the machine's own
+};
+
+/// \param xml  of the running domain. \throws Error other: the XML cannot be read.
+[[nodiscard]] GuestRoom read_guest_room(const std::string& xml);
 
 /// Indices of pcie-root-ports that nothing stands on. \param xml  of the running domain.
 [[nodiscard]] std::vector<unsigned> free_root_ports(const std::string& xml);

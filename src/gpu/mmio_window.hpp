@@ -12,6 +12,9 @@ namespace vmgraft {
 /// up to a power of two and doubled, since each root port's window is a power of two as well. 0: none has such a BAR.
 [[nodiscard]] std::uint64_t mmio_window(const std::vector<const PciFunction*>& functions);
 
+/// What q35 and OVMF have without being asked.
+inline constexpr std::uint64_t kDefaultWindow = std::uint64_t{32} << 30;
+
 inline constexpr std::uint64_t kFourGiB = std::uint64_t{4} << 30;
 /// Bytes of a q35 guest's memory that lie below 4 GiB: all, or 2 GiB of more than fits, so that 32-bit BARs have room
 /// (hw/i386/pc_q35.c). The rest goes on at 4 GiB.

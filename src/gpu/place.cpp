@@ -18,8 +18,6 @@ namespace vmgraft {
 namespace {
 
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
-// What q35 and OVMF have without being asked.
-constexpr std::uint64_t kDefaultWindow = 32 * kGiB;
 // Of QEMU's emulated CPUs (TCG_PHYS_ADDR_BITS); with more than they reach, QEMU does not start.
 constexpr unsigned kEmulatedBits = 40;
 constexpr unsigned kPhysicalBitsSince = 8'007'000;  // <maxphysaddr>

@@ -7,7 +7,6 @@
 
 #include <vmgraft/error.hpp>
 
-#include "domain/placement.hpp"
 #include "gpu/named_gpus.hpp"
 #include "host/sha256.hpp"
 #include "plan/plan_snapshot.hpp"

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "domain/placement.hpp"
+#include "gpu/choose.hpp"
 #include "gpu/gpu.hpp"
 #include "model/vm_spec.hpp"
 #include "plan/steps.hpp"
@@ -62,6 +64,18 @@ struct GpuPart {
 [[nodiscard]] std::vector<DetachDevice> detach_steps(const std::string& vm, const std::string& vm_uuid,
                                                      const std::string& xml, unsigned timeout,
                                                      const std::vector<std::string>* only);
+
+/// GPUs into a running VM.
+struct PlugPlan {
+  Plan plan;
+  std::vector<std::string> notes;      ///< what is worse than a start would have made it
+};
+/// Each visible function on a root port of its own: of the pxb-pcie of the guest's NUMA cell on the GPU's node where one is
+/// free, else of the root bus, else any.
+/// \param choice  of which \p placement was made. \param xml  the running domain's.
+/// \throws Error conflict: no free root port.
+[[nodiscard]] PlugPlan plan_plug(const GpuFacts& facts, const GpuChoice& choice, const Placement& placement,
+                                 const std::string& vm, const std::string& vm_uuid, const std::string& xml);
 
 /// Write the leases, keep every function awake, then put it on vfio-pci where it is on no VFIO driver.
 [[nodiscard]] Plan plan_lease(const GpuFacts& facts, const GpuLedger& ledger, const std::vector<std::string>& addresses,

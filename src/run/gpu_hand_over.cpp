@@ -165,7 +165,7 @@ GpuChoice Manager::Impl::choose(GpuFacts& facts, const VmSpec& spec, const Check
   return choose_gpus(facts, spec, wanted);
 }
 
-Manager::Impl::Hold Manager::Impl::take_gpus(const Manifest& manifest, const VmSpec& spec, Tuning tuning, bool explain) {
+Manager::Impl::Hold Manager::Impl::take_gpus(const Manifest& manifest, const VmSpec& spec, bool is_running, bool explain) {
   const FileLock lock = lock_gpus("take GPUs for " + manifest.name);
   recover({manifest.name, kGpuLock});
   release_leases(manifest);  // of a run that ended by itself
@@ -192,15 +192,19 @@ Manager::Impl::Hold Manager::Impl::take_gpus(const Manifest& manifest, const VmS
   place_for.is_kvm = read_domain(hypervisor().domain_xml(manifest.uuid, true)).virt_type == "kvm";
   place_for.libvirt_version = hypervisor().info().libvirt_version;
   VmSpec tuned = spec;
-  tuned.tuning = tuning;
+  if (is_running) tuned.tuning = Tuning::none;  // a running VM is pinned and has its memory
   Placement placement = place(facts, choice, tuned, place_for);
   const std::vector<MakeMdev> mdevs = mdevs_of(facts, choice, manifest.uuid, placement);
   refuse_own_tuning(tuned, hypervisor().domain_xml(manifest.uuid, true), placement);
+  Hold hold{addresses, std::move(placement), {}};
+  if (is_running)
+    hold.plug = plan_plug(facts, choice, hold.placement, manifest.name, manifest.uuid,
+                          hypervisor().domain_xml(manifest.uuid, false));
   load_vfio();
   execute(plan_lease(facts, ledger(), addresses, mdevs, {manifest.name, manifest.uuid, store().root(), spec.release}));
-  if (const std::uint64_t estimate = start_estimate(placement, facts, spec); estimate > 10)
+  if (const std::uint64_t estimate = start_estimate(hold.placement, facts, spec); estimate > 10)
     notice(fmt::format("memory is pinned and BARs are mapped before the guest runs: this takes about {} s", estimate));
-  return {addresses, placement};
+  return hold;
 }
 
 void Manager::Impl::after_failure(Error& error, const std::function<void()>& clean_up) {
@@ -227,7 +231,7 @@ void Manager::Impl::remember_gpus(const Manifest& manifest, const VmSpec& spec) 
 
 void Manager::Impl::start_with_gpus(const Manifest& manifest, const VmSpec& spec, bool explain) {
   require_gpu_host();
-  const Hold hold = take_gpus(manifest, spec, spec.tuning, explain);
+  const Hold hold = take_gpus(manifest, spec, false, explain);
   try {
     const std::string xml = with_placement(hypervisor().domain_xml(manifest.uuid, true), hold.placement);
     Plan plan{fmt::format("start {}", manifest.name), {manifest.name}, {}};
@@ -241,30 +245,9 @@ void Manager::Impl::start_with_gpus(const Manifest& manifest, const VmSpec& spec
 }
 
 std::vector<std::string> Manager::Impl::plug_gpus(const Manifest& manifest, const VmSpec& spec, bool explain) {
-  const Hold hold = take_gpus(manifest, spec, Tuning::none, explain);
-  const std::string live = hypervisor().domain_xml(manifest.uuid, false);
-  const std::vector<unsigned> ports = free_root_ports(live);
-  Plan plan{fmt::format("gpu attach {}", manifest.name), {manifest.name}, {}};
-  const std::vector<DomainHostdev> there = read_hostdevs(live);
-  const auto is_taken = [&](const std::string& alias) {
-    return std::any_of(there.begin(), there.end(), [&](const DomainHostdev& each) { return each.alias.starts_with(alias); });
-  };
-  unsigned index = 0;
-  for (const PassedGpu& gpu : hold.placement.gpus) {
-    while (is_taken(fmt::format("ua-gpu{}-", index))) ++index;
-    const std::size_t devices = gpu.mdev.empty() ? gpu.functions.size() : 1;
-    for (std::size_t i = 0; i < devices; ++i) {
-      if (gpu.mdev.empty() && !gpu.functions[i].is_visible) continue;
-      if (plan.steps.size() == ports.size())
-        throw Error(Errc::conflict, fmt::format("VM '{}' has no free PCIe root port left for a hot plug", manifest.name),
-                    "every VM starts with four spare ones; restart it with the GPUs it needs");
-      const std::string alias = fmt::format("ua-gpu{}-{}", index, i);
-      const std::string xml = hostdev_xml(gpu, i, alias, ports[plan.steps.size()]);
-      plan.steps.emplace_back(AttachDevice{manifest.name, manifest.uuid, alias, xml});
-    }
-    ++index;
-  }
-  execute(plan);
+  const Hold hold = take_gpus(manifest, spec, true, explain);
+  for (const std::string& note : hold.plug.notes) notice(note);
+  execute(hold.plug.plan);
   return hold.addresses;
 }
 

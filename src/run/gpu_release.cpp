@@ -108,25 +108,16 @@ bool Manager::Impl::plug_again(const GpuRecord& record) {
     if (gpu == nullptr) return false;
     const std::string live = hypervisor().domain_xml(record.vm_uuid, false);
     const std::vector<DomainHostdev> there = read_hostdevs(live);
-    const auto has = [&](auto member, const std::string& value) {
-      return std::any_of(there.begin(), there.end(), [&](const DomainHostdev& each) { return each.*member == value; });
-    };
-    const std::vector<unsigned> ports = free_root_ports(live);
-    Plan plan{fmt::format("plug GPU {} into {} again", record.address, record.vm), {record.vm}, {}};
-    unsigned index = 0;
+    GpuChoice choice;
+    Placement placement;
     for (const std::string& function : functions_of(*gpu)) {
-      if (has(&DomainHostdev::address, function)) continue;
-      if (plan.steps.size() == ports.size()) throw Error(Errc::conflict, "no PCIe root port is free");
-      std::string alias;
-      do {
-        alias = fmt::format("ua-gpu{}-0", index++);
-      } while (has(&DomainHostdev::alias, alias));
-      PassedGpu alone;
-      alone.functions.push_back({function, true, 0});
-      plan.steps.emplace_back(
-          AttachDevice{record.vm, record.vm_uuid, alias, hostdev_xml(alone, 0, alias, ports[plan.steps.size()])});
+      if (std::any_of(there.begin(), there.end(), [&](const auto& each) { return each.address == function; })) continue;
+      choice.gpus.emplace_back().address = function;
+      placement.gpus.emplace_back().functions.push_back({function, true, 0});
     }
-    if (plan.steps.empty()) return true;
+    if (placement.gpus.empty()) return true;
+    Plan plan = plan_plug(facts, choice, placement, record.vm, record.vm_uuid, live).plan;
+    plan.verb = fmt::format("plug GPU {} into {} again", record.address, record.vm);
     notice(fmt::format("VM '{}' let GPU {} go for a memory snapshot that was given up: it is plugged in again",
                        record.vm, record.address));
     execute(plan);

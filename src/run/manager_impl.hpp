@@ -178,6 +178,7 @@ struct Manager::Impl {
   struct Hold {
     std::vector<std::string> addresses;
     Placement placement;
+    PlugPlan plug;  ///< into a running VM
   };
   /// Whether we may hand GPUs over: root, on the system connection of this very host.
   [[nodiscard]] bool owns_gpus();
@@ -195,7 +196,8 @@ struct Manager::Impl {
   [[nodiscard]] std::optional<PlaceFor> try_place_for(const VmSpec& spec);
   void load_vfio();
   /// Choose, check, lease and bind. What fails has changed nothing.
-  Hold take_gpus(const Manifest& manifest, const VmSpec& spec, Tuning tuning, bool explain);
+  /// \param is_running  they are to be plugged in; else the VM is to be started with them.
+  Hold take_gpus(const Manifest& manifest, const VmSpec& spec, bool is_running, bool explain);
   [[nodiscard]] GpuChoice choose(GpuFacts& facts, const VmSpec& spec, const CheckFor& wanted);
   void start_with_gpus(const Manifest& manifest, const VmSpec& spec, bool explain);
   /// What the VM is to be, its GPUs with the cards that they were.

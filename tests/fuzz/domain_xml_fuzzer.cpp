@@ -57,7 +57,11 @@ void check_parts(const std::string& xml) {
       for (const DomainHostdev& device : read_hostdevs(xml)) {
         require(device.address.find_first_not_of("0123456789abcdef:.") == std::string::npos, "an address is numbers");
       }
-      return static_cast<void>(free_root_ports(xml));
+      for (const FreePort& port : read_guest_room(xml).ports) {
+        const std::vector<unsigned> free = free_root_ports(xml);
+        require(std::find(free.begin(), free.end(), port.index) != free.end(), "a free port is one");
+      }
+      return;
   }
 }
 

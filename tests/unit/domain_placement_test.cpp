@@ -469,6 +469,31 @@ TEST_CASE("root ports are free when nothing of the guest stands on them") {
   CHECK(std::string(error.what()) == "domain XML: index of <controller> is 'x', which is no such number");
 }
 
+TEST_CASE("a running guest tells which free ports are of which NUMA cell, and how large its window is") {
+  const GuestRoom plain = read_guest_room(definition());
+  CHECK(plain.ports.size() == 4);
+  CHECK(plain.cells.empty());
+  CHECK_FALSE(plain.window);
+
+  Placement placement = tuned();
+  placement.pci_hole64 = 512 * kGiB;
+  std::string xml = placed(placement);
+  const std::size_t from = xml.find("<hostdev"), to = xml.find("</hostdev>");
+  xml.erase(from, to - from);  // the guest has let its GPU go, and the port of its pxb is free
+  xml.erase(xml.find("</hostdev>"), std::string("</hostdev>").size());
+  const GuestRoom room = read_guest_room(xml);
+  CHECK(room.window == 512 * kGiB);
+  CHECK(room.cells == std::map<unsigned, unsigned>{{1, 0}});
+  const auto of_cell = std::count_if(room.ports.begin(), room.ports.end(), [](const auto& port) { return port.cell == 0u; });
+  CHECK(of_cell == 1);
+  CHECK(room.ports.size() == free_root_ports(xml).size());
+
+  CHECK(read_guest_room("<domain/>").ports.empty());
+  CHECK_FALSE(read_guest_room("<domain><devices><controller type='pci' index='0' model='pcie-root'><pcihole64 unit='KiB'>"
+                              "99999999999999999999</pcihole64></controller></devices></domain>")
+                  .window);
+}
+
 TEST_CASE("where a host device stands in the guest is read with it") {
   const std::string domain =
       "<domain type='qemu'><name>a</name><devices><hostdev mode='subsystem' type='pci' managed='no'><source><address "

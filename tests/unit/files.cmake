@@ -44,6 +44,7 @@ set(unit_files
   unit/pci_address_test.cpp
   unit/plan_gc_test.cpp
   unit/plan_gpu_test.cpp
+  unit/plan_plug_test.cpp
   unit/plan_test.cpp
   unit/qcow2_test.cpp
   unit/records_test.cpp
