@@ -188,18 +188,22 @@ Manager::Impl::Hold Manager::Impl::take_gpus(const Manifest& manifest, const VmS
     for (const GpuCheck& row : rows)
       if (row.health == Health::warn) notice(fmt::format("{}; {}", check_text(row), row.remedy));
   }
+  const std::string defined = hypervisor().domain_xml(manifest.uuid, true);
   PlaceFor place_for;
-  place_for.is_kvm = read_domain(hypervisor().domain_xml(manifest.uuid, true)).virt_type == "kvm";
+  place_for.is_kvm = read_domain(defined).virt_type == "kvm";
   place_for.libvirt_version = hypervisor().info().libvirt_version;
   VmSpec tuned = spec;
   if (is_running) tuned.tuning = Tuning::none;  // a running VM is pinned and has its memory
   Placement placement = place(facts, choice, tuned, place_for);
   const std::vector<MakeMdev> mdevs = mdevs_of(facts, choice, manifest.uuid, placement);
-  refuse_own_tuning(tuned, hypervisor().domain_xml(manifest.uuid, true), placement);
-  Hold hold{addresses, std::move(placement), {}};
+  refuse_own_tuning(tuned, defined, placement);
+  Hold hold{addresses, std::move(placement), {}, {}};
+  // Either may be refused, and then no driver was touched.
   if (is_running)
     hold.plug = plan_plug(facts, choice, hold.placement, manifest.name, manifest.uuid,
                           hypervisor().domain_xml(manifest.uuid, false));
+  else
+    hold.xml = with_placement(defined, hold.placement);
   load_vfio();
   execute(plan_lease(facts, ledger(), addresses, mdevs, {manifest.name, manifest.uuid, store().root(), spec.release}));
   if (const std::uint64_t estimate = start_estimate(hold.placement, facts, spec); estimate > 10)
@@ -233,9 +237,8 @@ void Manager::Impl::start_with_gpus(const Manifest& manifest, const VmSpec& spec
   require_gpu_host();
   const Hold hold = take_gpus(manifest, spec, false, explain);
   try {
-    const std::string xml = with_placement(hypervisor().domain_xml(manifest.uuid, true), hold.placement);
     Plan plan{fmt::format("start {}", manifest.name), {manifest.name}, {}};
-    plan.steps.emplace_back(StartDomain{manifest.name, manifest.uuid, xml});
+    plan.steps.emplace_back(StartDomain{manifest.name, manifest.uuid, hold.xml});
     remember_gpus(manifest, spec);
     execute(plan);
   } catch (Error& error) {

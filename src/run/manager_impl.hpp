@@ -178,7 +178,8 @@ struct Manager::Impl {
   struct Hold {
     std::vector<std::string> addresses;
     Placement placement;
-    PlugPlan plug;  ///< into a running VM
+    PlugPlan plug;    ///< into a running VM
+    std::string xml;  ///< of a VM that is to be started with them
   };
   /// Whether we may hand GPUs over: root, on the system connection of this very host.
   [[nodiscard]] bool owns_gpus();
