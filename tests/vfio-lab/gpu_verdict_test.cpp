@@ -113,3 +113,25 @@ TEST_CASE("GPUs of two nodes are told to be far from each other: by gpu check, a
   lab.vmgraft({"delete", vm, "--yes"});
   CHECK(drivers() == host_drivers());
 }
+
+TEST_CASE("a definition that cannot take its GPU is refused, and no driver is touched") {
+  GpuLab lab;
+  const std::string vm = lab.name("edited");
+  lab.vmgraft({"create", "idle", vm, "--gpus", kFarGpu, "--no-start"});
+  std::string xml = lab.virsh({"dumpxml", "--inactive", vm});
+  xml.insert(xml.find("</devices>"),
+             "<hostdev mode='subsystem' type='pci' managed='no'><source>"
+             "<address domain='0' bus='0x81' slot='0' function='0'/></source></hostdev>");
+  const std::filesystem::path file = lab.store() / "tmp/edited.xml";
+  LinuxHost().write_file(file, xml, 0600);
+  lab.virsh({"define", file});
+  std::filesystem::remove(file);
+  const auto ledger = lab.ledger();
+  const std::size_t starts = lab.driver_starts();
+  const nlohmann::json error = lab.error({"start", vm, "--wait", "none"}, 1);
+  CHECK(error.at("message").get<std::string>().find("its definition names '0000:81:00.0' itself") != std::string::npos);
+  CHECK(drivers() == host_drivers());
+  CHECK(lab.driver_starts() == starts);
+  CHECK(lab.ledger() == ledger);
+  lab.vmgraft({"delete", vm, "--yes"});
+}
