@@ -228,7 +228,9 @@ VmSpec Manager::Impl::spec_of(const Manifest& manifest) {
 }
 
 void Manager::Impl::remember_gpus(const Manifest& manifest, const VmSpec& spec) {
-  if (!names_gpu(spec.gpus)) return;
+  const bool is_known = std::none_of(spec.gpus.begin(), spec.gpus.end(),
+                                     [](const GpuSpec& each) { return !each.address.empty() && each.identity.empty(); });
+  if (is_known) return;
   const Plan plan = plan_remember_gpus(store(), manifest, spec.gpus, host_devices());
   if (!plan.steps.empty()) execute(plan);
 }

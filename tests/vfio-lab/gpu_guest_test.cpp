@@ -50,7 +50,8 @@ std::set<std::string> passed_kinds(GpuLab& lab, const std::string& vm) {
 TEST_CASE("a guest gets a GPU, has it again after a memory snapshot and its revert, lets it go, and gets another") {
   GpuLab lab;
   const std::string vm = lab.name("guest");
-  lab.vmgraft({"create", "micro", vm, "--gpus", kGpu});
+  // A guest that died of the emulator is not waited for longer than four boots take.
+  lab.vmgraft({"create", "micro", vm, "--gpus", kGpu, "--timeout", "180s"});
   CHECK(lab.gpus_of(vm) == std::vector<std::string>{kGpu});
   CHECK(lab.gpu(kGpu).at("state") == "in_vm");
   CHECK(lab.gpu(kGpu).at("vm") == vm);

@@ -3,7 +3,7 @@
 
 using namespace vmgraft;
 
-TEST_CASE("a virtual function is made for a VM, passed to it, and removed with it") {
+TEST_CASE("a virtual function is made for a VM, passed to it, and removed with it", "[second]") {
   GpuLab lab;
   const GpuConfigured configured("/run/gpus.json", kNvmeIsGpu);
   const auto count = [&] { return lab.read(pci_folder(kNvme) / "sriov_numvfs"); };
