@@ -206,8 +206,8 @@ std::vector<CheckRow> check_store(const CheckInput& input) {
   if (facts.hypervisor == nullptr)
     rows.warn("libvirt", "store", fmt::format("the VMs' domains were not looked at: {}", facts.refusal),
               facts.refusal_remedy.empty() ? "vmgraft doctor says more" : facts.refusal_remedy);
-  for (const auto& [name, reading] : facts.vms)
-    if (is_wanted(input, name)) look_at("VM " + name, rows, [&] { judge_vm(input, facts, name, rows); });
+  for (const auto& vm : facts.vms)
+    if (is_wanted(input, vm.first)) look_at("VM " + vm.first, rows, [&] { judge_vm(input, facts, vm.first, rows); });
   for (const auto& [name, reading] : facts.images)
     if (is_wanted(input, name)) check_image(input, facts, name, rows);
   if (facts.hypervisor != nullptr) check_strange_domains(input, facts, rows);
