@@ -124,11 +124,21 @@ class FileWriter {
 
 }  // namespace
 
-GuestAgent::GuestAgent(Hypervisor& hypervisor, std::string vm_name, std::string uuid)
-    : hypervisor_(hypervisor), vm_name_(std::move(vm_name)), uuid_(std::move(uuid)) {}
+GuestAgent::GuestAgent(Hypervisor& hypervisor, std::string vm_name, std::string uuid, const std::atomic<bool>* interrupted)
+    : hypervisor_(hypervisor), vm_name_(std::move(vm_name)), uuid_(std::move(uuid)), interrupted_(interrupted) {}
+
+AgentCalls GuestAgent::calls() const {
+  stop_when_interrupted("its guest was at work");
+  return {hypervisor_, vm_name_, uuid_, interrupted_};
+}
+
+void GuestAgent::stop_when_interrupted(const std::string& while_doing) const {
+  if (interrupted_ == nullptr || !interrupted_->load()) return;
+  throw Error(Errc::interrupted, fmt::format("{}: interrupted while {}", place(), while_doing));
+}
 
 GuestCommandResult GuestAgent::run(const GuestCommand& command) {
-  AgentCalls calls(hypervisor_, vm_name_, uuid_);
+  AgentCalls calls = this->calls();
   if (command.argv.empty() || command.argv.front().empty()) {
     throw Error(Errc::usage, fmt::format("{}: no command to run in the guest", calls.place()));
   }
@@ -136,7 +146,7 @@ GuestCommandResult GuestAgent::run(const GuestCommand& command) {
 }
 
 std::string GuestAgent::shell(const std::string& script, const std::vector<std::string>& arguments) {
-  AgentCalls calls(hypervisor_, vm_name_, uuid_);
+  AgentCalls calls = this->calls();
   GuestCommandResult result = run_quietly(calls, script, arguments);
   if (result.exit_code == 0) return std::move(result.out);
   throw Error(Errc::other, fmt::format("{}: a command in the guest failed with exit code {}: {}", calls.place(),
@@ -144,12 +154,12 @@ std::string GuestAgent::shell(const std::string& script, const std::vector<std::
 }
 
 bool GuestAgent::has_file(const std::string& path) {
-  AgentCalls calls(hypervisor_, vm_name_, uuid_);
+  AgentCalls calls = this->calls();
   return run_quietly(calls, "[ -e \"$1\" ] || [ -L \"$1\" ]", {path}).exit_code == 0;
 }
 
 void GuestAgent::read_file(const std::string& path, const std::function<void(std::string_view)>& on_piece) {
-  AgentCalls calls(hypervisor_, vm_name_, uuid_);
+  AgentCalls calls = this->calls();
   require_absolute(calls, path);
   // Asked first: reading a folder fails late, opening a pipe that nobody writes to would hang the agent.
   const GuestCommandResult kind =
@@ -176,7 +186,7 @@ void GuestAgent::read_file(const std::string& path, const std::function<void(std
 
 void GuestAgent::write_file(const std::string& path, const std::function<std::optional<std::string>()>& next,
                             unsigned mode, const std::string& owner) {
-  AgentCalls calls(hypervisor_, vm_name_, uuid_);
+  AgentCalls calls = this->calls();
   require_absolute(calls, path);
   FileWriter(calls, path, mode, owner).write(next);
 }
@@ -196,7 +206,7 @@ void GuestAgent::write_file(const std::string& path, std::string_view content, u
 
 void GuestAgent::set_clock(std::chrono::system_clock::time_point now) {
   const auto since = std::chrono::duration_cast<std::chrono::nanoseconds>(now.time_since_epoch());
-  AgentCalls(hypervisor_, vm_name_, uuid_).set_time(since.count());
+  calls().set_time(since.count());
 }
 
 }  // namespace vmgraft

@@ -14,13 +14,14 @@
 
 namespace vmgraft {
 
+class AgentCalls;
+
 /// A command in the guest.
 struct GuestCommand {
   std::vector<std::string> argv;
   std::string user;  ///< empty: root, as the agent runs
   std::optional<std::chrono::seconds>
       timeout;  ///< absent: as long as it takes; when it passes, the command is killed in the guest
-  const std::atomic<bool>* interrupted = nullptr;  ///< kill it in the guest and throw interrupted
   std::function<std::optional<std::string>()>
       read_input;                                ///< next piece of stdin, nullopt at its end; empty function: no stdin
   std::function<void(std::string_view)> on_out;  ///< stdout as it arrives; empty: kept in the result
@@ -35,10 +36,12 @@ struct GuestCommandResult {
 
 /// The QEMU guest agent of one running VM: commands and files, no network needed.
 /// All methods throw Error: unreachable (no agent, no answer), not_found (no such command, file), other (the guest's
-/// refusal, in its words).
+/// refusal, in its words), interrupted.
 class GuestAgent {
  public:
-  GuestAgent(Hypervisor& hypervisor, std::string vm_name, std::string uuid);
+  /// \param interrupted  when it turns true, what runs in the guest is killed there. It outlives the agent.
+  GuestAgent(Hypervisor& hypervisor, std::string vm_name, std::string uuid,
+             const std::atomic<bool>* interrupted = nullptr);
 
   /// Run a command, output streamed and of any length.
   GuestCommandResult run(const GuestCommand& command);
@@ -57,13 +60,19 @@ class GuestAgent {
   void set_clock(std::chrono::system_clock::time_point now);
 
   [[nodiscard]] const std::string& vm_name() const { return vm_name_; }
+  /// \throws Error interrupted, with \p while_doing in its text.
+  void stop_when_interrupted(const std::string& while_doing) const;
   /// "VM 'web'", where an error happened.
   [[nodiscard]] std::string place() const { return "VM '" + vm_name_ + "'"; }
 
  private:
+  /// For one piece of work. \throws Error interrupted: it is not begun.
+  [[nodiscard]] AgentCalls calls() const;
+
   Hypervisor& hypervisor_;
   std::string vm_name_;
   std::string uuid_;
+  const std::atomic<bool>* interrupted_;
 };
 
 }  // namespace vmgraft

@@ -23,6 +23,9 @@ using Json = nlohmann::json;
 // emulated may need seconds.
 constexpr std::chrono::seconds kAnswerTimeout{30};
 
+// What is under way in the guest when somebody asks us to stop is killed there, if that is done in this time.
+constexpr std::chrono::milliseconds kTidyTime{1200};
+
 constexpr const char* kBase64Digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 }  // namespace
@@ -69,8 +72,8 @@ std::string random_hex(std::size_t count) {
   return text;
 }
 
-AgentCalls::AgentCalls(Hypervisor& hypervisor, std::string vm_name, std::string uuid)
-    : hypervisor_(hypervisor), vm_name_(std::move(vm_name)), uuid_(std::move(uuid)) {}
+AgentCalls::AgentCalls(Hypervisor& hypervisor, std::string vm_name, std::string uuid, const std::atomic<bool>* interrupted)
+    : hypervisor_(hypervisor), vm_name_(std::move(vm_name)), uuid_(std::move(uuid)), grace_{interrupted, kTidyTime} {}
 
 std::string AgentCalls::place() const {
   return fmt::format("VM '{}'", vm_name_);
@@ -124,7 +127,8 @@ std::string request(const char* command, Json arguments) {
 }  // namespace
 
 std::string AgentCalls::call(const std::string& request) {
-  return hypervisor_.agent_command(uuid_, request, kAnswerTimeout);
+  if (grace_.is_over()) throw Error(Errc::interrupted, fmt::format("{}: interrupted", place()));
+  return hypervisor_.agent_command(uuid_, request, kAnswerTimeout, grace_);
 }
 
 std::int64_t AgentCalls::exec(const AgentExec& program) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -44,11 +45,13 @@ struct AgentPiece {
 };
 
 /// The guest agent's commands as typed calls: JSON and base64 stay in here. One call is one round trip.
-/// All methods throw Error: unreachable (no answer, or one that makes no sense), other (the agent's refusal).
+/// All methods throw Error: unreachable (no answer, or one that makes no sense), other (the agent's refusal), interrupted.
 /// Source: qga/qapi-schema.json of QEMU.
 class AgentCalls {
  public:
-  AgentCalls(Hypervisor& hypervisor, std::string vm_name, std::string uuid);
+  /// \param interrupted  once it is true, what is still asked, to tidy up, has a second or so; then the call is left, and none
+  /// is made any more: an agent that hangs would hold us up at each.
+  AgentCalls(Hypervisor& hypervisor, std::string vm_name, std::string uuid, const std::atomic<bool>* interrupted = nullptr);
 
   /// \returns the process id in the guest. \throws Error usage: arguments that JSON cannot carry, or too long.
   std::int64_t exec(const AgentExec& program);
@@ -63,6 +66,8 @@ class AgentCalls {
   /// \param nanoseconds  since 1970, UTC.
   void set_time(std::int64_t nanoseconds);
 
+  [[nodiscard]] bool is_interrupted() const { return grace_.interrupted != nullptr && grace_.interrupted->load(); }
+
   /// "VM 'a'": where every message of ours begins.
   [[nodiscard]] std::string place() const;
 
@@ -72,6 +77,7 @@ class AgentCalls {
   Hypervisor& hypervisor_;
   std::string vm_name_;
   std::string uuid_;
+  GracePeriod grace_;
 };
 
 [[nodiscard]] std::string to_base64(std::string_view bytes);

@@ -63,6 +63,7 @@ std::function<void(std::string_view)> sink_for(const std::function<void(std::str
 CommandRun::CommandRun(AgentCalls& calls, const GuestCommand& command)
     : calls_(calls),
       command_(command),
+      tidies_up_(calls.is_interrupted()),
       word_a_(random_hex(8)),
       word_b_(random_hex(8)),
       deadline_(command.timeout ? Clock::now() + *command.timeout : Clock::time_point::max()),
@@ -130,7 +131,7 @@ void CommandRun::write_spool(const std::string& path, const std::string& first) 
         calls_.write_piece(handle, first);
         while (const std::optional<std::string> piece = command_.read_input()) {
           calls_.write_piece(handle, *piece);
-          if (command_.interrupted != nullptr && command_.interrupted->load()) {
+          if (calls_.is_interrupted()) {
             throw Error(Errc::interrupted, fmt::format("{}: interrupted; the command was not started", calls_.place()));
           }
         }
@@ -160,7 +161,7 @@ CommandRun::Ending CommandRun::follow() {
 }
 
 std::optional<CommandRun::Ending> CommandRun::limit_reached() const {
-  if (command_.interrupted != nullptr && command_.interrupted->load()) return Ending::interrupted;
+  if (calls_.is_interrupted() && !tidies_up_) return Ending::interrupted;
   if (Clock::now() >= deadline_) return Ending::timed_out;
   return std::nullopt;
 }
@@ -233,7 +234,7 @@ void CommandRun::take_end(const AgentExecStatus& status) {
     throw Error(Errc::other, fmt::format("{}: the command's output was removed in the guest", calls_.place()));
   }
   while (read_spool(16)) {
-    if (command_.interrupted != nullptr && command_.interrupted->load()) {
+    if (calls_.is_interrupted()) {
       throw Error(Errc::interrupted, fmt::format("{}: interrupted; the command had ended", calls_.place()));
     }
   }

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -33,12 +32,6 @@ void require_absolute(const GuestAgent& agent, const std::string& path) {
   if (!path.empty() && path.front() == '/') return;
   throw Error(Errc::usage, fmt::format("{}: '{}' is not an absolute path in the guest", agent.place(), printable(path)),
               fmt::format("write {}:/path", agent.vm_name()));
-}
-
-void stop_when_interrupted(const GuestAgent& agent, const std::atomic<bool>* interrupted) {
-  if (interrupted != nullptr && interrupted->load()) {
-    throw Error(Errc::interrupted, fmt::format("{}: interrupted while copying", agent.place()));
-  }
 }
 
 enum class GuestKind { absent, folder, program, file, special };
@@ -91,15 +84,14 @@ std::string landing_in_guest(GuestAgent& agent, const fs::path& source, const st
   return destination;
 }
 
-CopyCount file_to_guest(GuestAgent& agent, const fs::path& source, const std::string& landing,
-                        const std::atomic<bool>* interrupted) {
+CopyCount file_to_guest(GuestAgent& agent, const fs::path& source, const std::string& landing) {
   LocalReader reader(source);
   CopyCount count{1, 0};
   const unsigned mode = local_facts(source, true).st_mode & 0777u;
   agent.write_file(
       landing,
       [&]() -> std::optional<std::string> {
-        stop_when_interrupted(agent, interrupted);
+        agent.stop_when_interrupted("copying");
         std::string piece = reader.read_piece();
         if (piece.empty()) return std::nullopt;
         count.bytes += piece.size();
@@ -109,16 +101,14 @@ CopyCount file_to_guest(GuestAgent& agent, const fs::path& source, const std::st
   return count;
 }
 
-CopyCount tree_to_guest(GuestAgent& agent, const fs::path& source, const std::string& landing,
-                        const std::atomic<bool>* interrupted) {
+CopyCount tree_to_guest(GuestAgent& agent, const fs::path& source, const std::string& landing) {
   const auto [parent, name] = split_last(landing);
   require_guest_folder(agent, parent);
   return write_tree(source, name, kSegment, [&, parent = parent](const auto& next) {
     GuestCommand unpack;
     unpack.argv = {"tar", "-xf", "-", "-C", parent};
-    unpack.interrupted = interrupted;
     unpack.read_input = [&] {
-      stop_when_interrupted(agent, interrupted);
+      agent.stop_when_interrupted("copying");
       return next();
     };
     const GuestCommandResult result = agent.run(unpack);
@@ -185,12 +175,10 @@ r=$?
 exit $r
 )sh";
 
-void pack_in_guest(GuestAgent& agent, const std::string& source, PieceQueue& queue,
-                   const std::atomic<bool>* interrupted) {
+void pack_in_guest(GuestAgent& agent, const std::string& source, PieceQueue& queue) {
   GuestCommand pack;
   OutputTail words;
   pack.argv = {"/bin/sh", "-c", kPackScript, "sh", source};
-  pack.interrupted = interrupted;
   pack.on_err = [&words](std::string_view bytes) { words.add(bytes); };
   pack.on_out = [&](std::string_view bytes) {
     if (!queue.push(std::string(bytes))) throw UnpackingStopped();
@@ -204,8 +192,7 @@ void pack_in_guest(GuestAgent& agent, const std::string& source, PieceQueue& que
 
 // The guest's folder into `folder`, which is new. The agent is driven by this thread, libarchive by another, because
 // each of the two wants to call the other.
-CopyCount fetch_tree(GuestAgent& agent, const std::string& source, const fs::path& folder,
-                     const std::atomic<bool>* interrupted) {
+CopyCount fetch_tree(GuestAgent& agent, const std::string& source, const fs::path& folder) {
   PieceQueue queue;
   CopyCount count;
   std::exception_ptr unpack_failure;
@@ -221,7 +208,7 @@ CopyCount fetch_tree(GuestAgent& agent, const std::string& source, const fs::pat
     queue.close();
   });
   try {
-    pack_in_guest(agent, source, queue, interrupted);
+    pack_in_guest(agent, source, queue);
   } catch (...) {  // the thread must be joined first
     pack_failure = std::current_exception();
   }
@@ -287,15 +274,14 @@ fs::path landing_here(const std::string& source, const fs::path& destination) {
   return fs::absolute(destination) / name;
 }
 
-CopyCount tree_from_guest(GuestAgent& agent, const std::string& source, const fs::path& landing,
-                          const std::atomic<bool>* interrupted) {
+CopyCount tree_from_guest(GuestAgent& agent, const std::string& source, const fs::path& landing) {
   const fs::file_status there = fs::symlink_status(landing);
   if (fs::exists(there) && !fs::is_directory(landing)) {
     throw Error(Errc::conflict, fmt::format("{}: it is not a folder, in the guest it is", landing.string()));
   }
   const TemporaryTree temporary(landing);
   const fs::path tree = temporary.path() / "tree";
-  const CopyCount count = fetch_tree(agent, source, tree, interrupted);
+  const CopyCount count = fetch_tree(agent, source, tree);
   if (fs::exists(there)) {
     merge_tree(tree, landing);
   } else {
@@ -304,15 +290,14 @@ CopyCount tree_from_guest(GuestAgent& agent, const std::string& source, const fs
   return count;
 }
 
-CopyCount file_from_guest(GuestAgent& agent, const std::string& source, const fs::path& landing, unsigned mode,
-                          const std::atomic<bool>* interrupted) {
+CopyCount file_from_guest(GuestAgent& agent, const std::string& source, const fs::path& landing, unsigned mode) {
   if (fs::is_directory(landing)) {
     throw Error(Errc::conflict, fmt::format("{}: it is a folder, in the guest it is not", landing.string()));
   }
   LocalWriter writer(landing, mode);
   CopyCount count{1, 0};
   agent.read_file(source, [&](std::string_view bytes) {
-    stop_when_interrupted(agent, interrupted);
+    agent.stop_when_interrupted("copying");
     writer.write(bytes);
     count.bytes += bytes.size();
   });
@@ -322,20 +307,18 @@ CopyCount file_from_guest(GuestAgent& agent, const std::string& source, const fs
 
 }  // namespace
 
-CopyCount copy_to_guest(GuestAgent& agent, const fs::path& source, const std::string& destination,
-                        const std::atomic<bool>* interrupted) {
+CopyCount copy_to_guest(GuestAgent& agent, const fs::path& source, const std::string& destination) {
   require_absolute(agent, destination);
   const bool is_folder = S_ISDIR(local_facts(source, true).st_mode);
   if (!is_folder && !S_ISREG(local_facts(source, true).st_mode)) {
     throw Error(Errc::conflict, fmt::format("{}: it is neither a file nor a folder", source.string()));
   }
   const std::string landing = landing_in_guest(agent, source, destination, is_folder);
-  return is_folder ? tree_to_guest(agent, fs::canonical(source), landing, interrupted)
-                   : file_to_guest(agent, source, landing, interrupted);
+  return is_folder ? tree_to_guest(agent, fs::canonical(source), landing)
+                   : file_to_guest(agent, source, landing);
 }
 
-CopyCount copy_from_guest(GuestAgent& agent, const std::string& source, const fs::path& destination,
-                          const std::atomic<bool>* interrupted) {
+CopyCount copy_from_guest(GuestAgent& agent, const std::string& source, const fs::path& destination) {
   require_absolute(agent, source);
   try {
     const GuestKind kind = kind_in_guest(agent, source);
@@ -347,8 +330,8 @@ CopyCount copy_from_guest(GuestAgent& agent, const std::string& source, const fs
                   fmt::format("{}: '{}' in the guest is neither a file nor a folder", agent.place(), printable(source)));
     }
     const fs::path landing = landing_here(source, destination);
-    if (kind == GuestKind::folder) return tree_from_guest(agent, source, landing, interrupted);
-    return file_from_guest(agent, source, landing, kind == GuestKind::program ? 0777 : 0666, interrupted);
+    if (kind == GuestKind::folder) return tree_from_guest(agent, source, landing);
+    return file_from_guest(agent, source, landing, kind == GuestKind::program ? 0777 : 0666);
   } catch (const fs::filesystem_error& error) {
     throw Error(Errc::other, fmt::format("{}: {}", error.path1().string(), error.code().message()));
   }

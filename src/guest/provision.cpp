@@ -20,11 +20,9 @@ namespace {
 
 constexpr std::size_t kLinesTold = 20;
 
-void tell(const ProvisionRequest& request, const std::string& step) {
+void tell(const GuestAgent& agent, const ProvisionRequest& request, const std::string& step) {
   if (request.on_step) request.on_step(step);
-  if (request.interrupted != nullptr && request.interrupted->load()) {
-    throw Error(Errc::interrupted, "interrupted while provisioning the guest");
-  }
+  agent.stop_when_interrupted("its guest was provisioned");
 }
 
 std::string first_line(const std::string& text) {
@@ -40,12 +38,11 @@ Error with_output(Error error, const OutputTail& tail) {
 }
 
 void wait_for_cloud_init(GuestAgent& agent, const ProvisionRequest& request) {
-  tell(request, "wait for cloud-init");
+  tell(agent, request, "wait for cloud-init");
   GuestCommand command;
   command.argv = {"/bin/sh", "-c",
                   "command -v cloud-init >/dev/null || exit 0; cloud-init status --wait --long; r=$?; "
                   "[ $r = 0 ] || tail -n 20 /var/log/cloud-init-output.log; exit $r"};
-  command.interrupted = request.interrupted;
   OutputTail tail;
   command.on_out = command.on_err = [&tail](std::string_view bytes) { tail.add(bytes); };
   const int code = agent.run(command).exit_code;
@@ -64,7 +61,7 @@ void install_host_key(GuestAgent& agent, const HostKey& key) {
 
 void write_files(GuestAgent& agent, const ProvisionRequest& request) {
   for (const GuestFile& file : request.guest.files) {
-    tell(request, fmt::format("file {}", file.path));
+    tell(agent, request, fmt::format("file {}", file.path));
     const std::size_t slash = file.path.find_last_of('/');
     if (slash != std::string::npos && slash != 0) agent.shell(kFolderScript, {file.path.substr(0, slash)});
     agent.write_file(file.path, file.content, parse_mode(file.mode), file.owner);
@@ -75,12 +72,11 @@ void run_steps(GuestAgent& agent, const ProvisionRequest& request) {
   const std::vector<std::string>& steps = request.guest.run;
   for (std::size_t i = 0; i < steps.size(); ++i) {
     const std::string line = first_line(steps[i]);
-    tell(request, fmt::format("run {}/{}: {}", i + 1, steps.size(), line));
+    tell(agent, request, fmt::format("run {}/{}: {}", i + 1, steps.size(), line));
     GuestCommand command;
     // Nobody is there to answer a package's questions.
     command.argv = {"env", "DEBIAN_FRONTEND=noninteractive", "/bin/sh", "-c", steps[i]};
-    command.interrupted = request.interrupted;
-    OutputTail tail;
+      OutputTail tail;
     command.on_out = command.on_err = [&tail](std::string_view bytes) { tail.add(bytes); };
     const int code = agent.run(command).exit_code;
     if (code == 0) continue;
@@ -103,20 +99,20 @@ void provision(GuestAgent& agent, const ProvisionRequest& request) {
   for (const GuestFile& file : request.guest.files) static_cast<void>(parse_mode(file.mode));
 
   if (request.wait_cloud_init) wait_for_cloud_init(agent, request);
-  tell(request, fmt::format("host name {}", hostname));
+  tell(agent, request, fmt::format("host name {}", hostname));
   agent.shell(kHostnameScript, {hostname});
   if (!user.empty()) {
-    tell(request, fmt::format("user {}", user));
+    tell(agent, request, fmt::format("user {}", user));
     agent.shell(kUserScript, {user});
   }
   if (!request.ssh_keys.empty()) {
-    tell(request, "SSH keys");
+    tell(agent, request, "SSH keys");
     std::vector<std::string> arguments{user.empty() ? "root" : user};
     arguments.insert(arguments.end(), request.ssh_keys.begin(), request.ssh_keys.end());
     agent.shell(kKeysScript, arguments);
   }
   if (!request.host_key.private_key.empty()) {
-    tell(request, "SSH host key");
+    tell(agent, request, "SSH host key");
     install_host_key(agent, request.host_key);
     agent.shell(kReloadSshScript);
   }

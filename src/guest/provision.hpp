@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -32,7 +31,6 @@ struct ProvisionRequest {
   HostKey host_key;
   bool wait_cloud_init = false;  ///< cloud-init works on the first boot: wait for it, and take its failure as ours
   std::function<void(const std::string&)> on_step;  ///< "run 2/3: apt-get install ..."; may be empty
-  const std::atomic<bool>* interrupted = nullptr;
 };
 
 /// Apply the guest section through the agent: hostname, user (made with sudo rights where sudo is), keys, files, then
@@ -81,11 +79,9 @@ struct CopyCount {
 /// As `cp -r`: into the destination when that is a folder. Owners become root there and the caller here; set-id bits
 /// go. \throws Error not_found: no source, or no folder to put it in. conflict: a file where a folder must be, or the
 /// reverse.
-CopyCount copy_to_guest(GuestAgent& agent, const std::filesystem::path& source, const std::string& destination,
-                        const std::atomic<bool>* interrupted = nullptr);
+CopyCount copy_to_guest(GuestAgent& agent, const std::filesystem::path& source, const std::string& destination);
 /// The guest is not trusted: nothing is written outside \p destination, whatever its tar says. A file or new folder
 /// appears under its name only when it is complete.
-CopyCount copy_from_guest(GuestAgent& agent, const std::string& source, const std::filesystem::path& destination,
-                          const std::atomic<bool>* interrupted = nullptr);
+CopyCount copy_from_guest(GuestAgent& agent, const std::string& source, const std::filesystem::path& destination);
 
 }  // namespace vmgraft

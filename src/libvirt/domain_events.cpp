@@ -14,9 +14,6 @@ namespace {
 
 using State = DomainEvents::State;
 
-// A signal handler can only set a flag, so it is looked at this often while we wait.
-constexpr std::chrono::milliseconds kLookAtFlag{100};
-
 /// Change the news from a callback of libvirt, through which no exception may pass.
 template <typename Change>
 void tell(void* opaque, Change change) noexcept {

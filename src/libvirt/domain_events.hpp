@@ -25,6 +25,9 @@ struct DomainNews {
   std::optional<int> block_job_end;  ///< virConnectDomainEventBlockJobStatus: COMPLETED, FAILED, CANCELED
 };
 
+/// A signal handler can only set a flag, so it is looked at this often while we wait.
+inline constexpr std::chrono::milliseconds kLookAtFlag{100};
+
 enum class Wake { news, timed_out, interrupted };
 
 /// Events of one domain, for as long as this object lives. Begin to watch *before* looking at the present state.

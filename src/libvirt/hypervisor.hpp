@@ -61,6 +61,20 @@ enum class DetachOutcome { removed, refused, timed_out, interrupted, vm_gone };
 /// Where a stop or agent event is waited for.
 enum class WaitOutcome { happened, timed_out, interrupted, vm_gone };
 
+/// How long calls that nothing can end are still waited for once somebody asked us to stop. All that is asked from then on
+/// shares it; what has not answered at its end goes on without us.
+struct GracePeriod {
+  const std::atomic<bool>* interrupted = nullptr;  ///< nullptr: never
+  std::chrono::milliseconds length{0};
+  std::optional<std::chrono::steady_clock::time_point> end = {};  ///< absent: nobody has asked us yet
+
+  bool is_over() {
+    const auto now = std::chrono::steady_clock::now();
+    if (!end && interrupted != nullptr && interrupted->load()) end = now + length;
+    return end && now >= *end;
+  }
+};
+
 /// What vmgraft asks of libvirt, in our own types. Domains are named by UUID once they exist.
 /// All methods throw Error with the libvirt cause: unreachable when the connection is gone, not_found where a domain
 /// must be there.
@@ -149,7 +163,9 @@ class Hypervisor {
   // --- the guest
   /// One guest agent command (JSON) and its reply (JSON, the whole {"return":...} record).
   /// \throws Error unreachable: no agent, or no answer within \p timeout. other: the agent refused (its text).
-  virtual std::string agent_command(const std::string& uuid, const std::string& json, std::chrono::seconds timeout) = 0;
+  ///                interrupted: it was left.
+  virtual std::string agent_command(const std::string& uuid, const std::string& json, std::chrono::seconds timeout,
+                                    GracePeriod& grace) = 0;
   /// Guest addresses by MAC: from DHCP leases, else the agent. Empty when nobody knows.
   [[nodiscard]] virtual std::vector<NicInfo> addresses(const std::string& uuid) = 0;
   /// Join fds to the serial console until Ctrl-] or the end of the domain.

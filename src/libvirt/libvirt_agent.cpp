@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
+#include <thread>
 
 #include <fmt/format.h>
 #include <libvirt/libvirt-qemu.h>
@@ -8,6 +14,7 @@
 #include <libvirt/virterror.h>
 
 #include "libvirt/checked.hpp"
+#include "libvirt/domain_events.hpp"
 #include "libvirt/libvirt_hypervisor_impl.hpp"
 
 namespace vmgraft {
@@ -57,6 +64,45 @@ void collect(virDomain* handle, unsigned source, std::vector<NicInfo>& nics) {
   std::free(list);
 }
 
+struct AgentReply {
+  std::optional<std::string> text;  ///< absent: it failed
+  LibvirtCause cause;
+};
+
+AgentReply ask_agent(virDomain* handle, const std::string& json, int seconds) {
+  const TextHandle reply(virDomainQemuAgentCommand(handle, json.c_str(), seconds, 0));
+  if (reply) return {reply.get(), {}};
+  return {std::nullopt, last_cause()};
+}
+
+/// As ask_agent(), on a thread that is left when nobody waits any more: libvirt has no way to end the call.
+/// \returns nothing when it was left.
+std::optional<AgentReply> ask_agent(virDomain* handle, const std::string& json, int seconds, GracePeriod& grace) {
+  using Clock = std::chrono::steady_clock;
+  struct Call {
+    DomainHandle domain;
+    std::string json;
+    std::mutex mutex;
+    std::condition_variable answered;
+    std::optional<AgentReply> reply;
+  };
+  checked(virDomainRef(handle), "refer to", handle);
+  const auto call = std::make_shared<Call>();
+  call->domain = DomainHandle(handle);
+  call->json = json;
+  std::thread([call, seconds] {
+    AgentReply reply = ask_agent(call->domain.get(), call->json, seconds);
+    const std::lock_guard<std::mutex> lock(call->mutex);
+    call->reply = std::move(reply);
+    call->answered.notify_all();
+  }).detach();
+  std::unique_lock<std::mutex> lock(call->mutex);
+  while (!call->reply && !grace.is_over()) {
+    call->answered.wait_until(lock, std::min(Clock::now() + kLookAtFlag, grace.end.value_or(Clock::time_point::max())));
+  }
+  return std::move(call->reply);
+}
+
 }  // namespace
 
 FreezeOutcome LibvirtHypervisor::freeze(const std::string& uuid, std::string& why_not) {
@@ -102,13 +148,18 @@ void LibvirtHypervisor::thaw(const std::string& uuid) {
 }
 
 std::string LibvirtHypervisor::agent_command(const std::string& uuid, const std::string& json,
-                                             std::chrono::seconds timeout) {
+                                             std::chrono::seconds timeout, GracePeriod& grace) {
   const DomainHandle handle = domain(uuid);
   // Zero and negative numbers are libvirt's words for "do not wait" and "for ever".
   const int seconds = static_cast<int>(std::clamp<std::chrono::seconds::rep>(timeout.count(), 1, 24 * 3600));
-  const TextHandle reply(virDomainQemuAgentCommand(handle.get(), json.c_str(), seconds, 0));
-  if (reply) return reply.get();
-  LibvirtCause cause = last_cause();
+  std::optional<AgentReply> reply = grace.interrupted == nullptr ? ask_agent(handle.get(), json, seconds)
+                                                                 : ask_agent(handle.get(), json, seconds, grace);
+  if (!reply) {
+    throw Error(Errc::interrupted,
+                fmt::format("interrupted before the guest agent of {} answered", called(handle.get())));
+  }
+  if (reply->text) return std::move(*reply->text);
+  LibvirtCause cause = std::move(reply->cause);
   if (cause.code == VIR_ERR_OPERATION_INVALID && is_off_now(handle.get())) {
     throw not_running_error(handle.get(), std::move(cause));
   }

@@ -54,12 +54,11 @@ ExecResult Manager::exec(const ExecRequest& request) {
     throw Error(Errc::usage, "exec needs a command", fmt::format("vmgraft exec {} -- uname -a", request.vm));
   const Manifest manifest = impl.store().manifest(request.vm);
   const DomainState domain = impl.running_domain(manifest);
-  GuestAgent agent(impl.hypervisor(), request.vm, domain.uuid);
+  GuestAgent agent(impl.hypervisor(), request.vm, domain.uuid, impl.options.interrupted);
   GuestCommand command;
   command.argv = request.command;
   command.user = request.user;
   command.timeout = request.timeout;
-  command.interrupted = impl.options.interrupted;
   if (request.stdin_fd >= 0)
     command.read_input = [&] { return read_piece(request.stdin_fd, impl.options.interrupted); };
   command.on_out = [&](std::string_view data) { write_all(request.stdout_fd, data); };
@@ -80,10 +79,9 @@ CopyResult Manager::copy(const CopyRequest& request) {
     throw Error(Errc::usage, fmt::format("'{}' is not an absolute path in the guest", printable(path)),
                 fmt::format("{}:/root/{}", vm, path));
   const DomainState domain = impl.running_domain(impl.store().manifest(vm));
-  GuestAgent agent(impl.hypervisor(), vm, domain.uuid);
+  GuestAgent agent(impl.hypervisor(), vm, domain.uuid, impl.options.interrupted);
   const CopyCount count =
-      from ? copy_from_guest(agent, path, request.destination, impl.options.interrupted)
-           : copy_to_guest(agent, request.source, path, impl.options.interrupted);
+      from ? copy_from_guest(agent, path, request.destination) : copy_to_guest(agent, request.source, path);
   return {count.files, count.bytes};
 }
 

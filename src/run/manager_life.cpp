@@ -147,7 +147,7 @@ void Manager::Impl::provision_guest(const std::string& vm) {
   Manifest manifest = store().manifest(vm);
   const VmSpec spec = parse_spec(manifest.spec, manifest.template_name);
   const Manifest before = manifest;
-  GuestAgent agent(hypervisor(), vm, manifest.uuid);
+  GuestAgent agent(hypervisor(), vm, manifest.uuid, options.interrupted);
   if (!manifest.provisioned && asks_for_provisioning(spec.guest)) {
     const LayerRecord image = root_layer(manifest);
     ProvisionRequest request;
@@ -161,7 +161,6 @@ void Manager::Impl::provision_guest(const std::string& vm) {
       request.guest.run.clear();
     }
     request.on_step = [this](const std::string& step) { progress(step); };
-    request.interrupted = options.interrupted;
     provision(agent, request);
   } else if (manifest.identity_pending) {
     progress(fmt::format("giving {} an identity of its own", vm));

@@ -15,7 +15,7 @@ namespace {
 class OneAnswer final : public FakeAgent {
  public:
   explicit OneAnswer(std::string answer) : answer_(std::move(answer)) {}
-  std::string agent_command(const std::string&, const std::string&, std::chrono::seconds) override { return answer_; }
+  std::string agent_command(const std::string&, const std::string&, std::chrono::seconds, GracePeriod&) override { return answer_; }
 
  private:
   std::string answer_;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ctrl-C in the middle of what takes long: it ends soon, with 130, and leaves nothing.
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 
@@ -34,6 +35,25 @@ TEST_CASE("Ctrl-C while a guest step runs ends create, and the VM goes", "[sessi
   CHECK(lab.inventory() == before);
   lab.error({"show", vm}, 4);
   lab.vmgraft({"create", "micro", vm, "--no-start"});
+}
+
+// The call to the agent could not be ended: Ctrl-C was seen when libvirt gave it up, and so was each that was to tidy up.
+TEST_CASE("Ctrl-C ends an exec in a guest that hangs", "[session][long]") {
+  Lab lab;
+  const std::string vm = lab.name("hung");
+  lab.vmgraft({"create", "micro", vm, "--wait", "agent"});
+  const pid_t qemu = std::stoi(lab.run({"pgrep", "-f", "guest=" + vm + ","}).out);
+  Interruption interruption;
+  const CommandResult result =
+      interruption.run(words_of(lab, {"exec", "--no-stdin", vm, "--", "sh", "-c", "echo up; exec sleep 1000"}), "up", {},
+                       [&] { REQUIRE(::kill(qemu, SIGSTOP) == 0); });
+  REQUIRE(::kill(qemu, SIGCONT) == 0);
+  INFO(result.out << result.err);
+  CHECK(interruption.is_sent());
+  CHECK(result.exit_code == 130);
+  CHECK(result.err.find("the command may still run in the guest") != std::string::npos);
+  CHECK(lab.virsh({"domstate", vm}).starts_with("running"));
+  lab.vmgraft({"delete", "--yes", vm});
 }
 
 TEST_CASE("Ctrl-C while a VM boots ends create, and the VM goes", "[session]") {

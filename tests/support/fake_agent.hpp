@@ -74,6 +74,8 @@ class FakeAgent : public Hypervisor {
   /// Called before each command; may throw to fail it.
   std::function<void(const std::string& command)> on_command;
 
+  /// That of the command being asked.
+  GracePeriod* grace = nullptr;
   /// What guest-set-time set; the host's clock is left alone.
   std::int64_t clock = 0;
   /// Answer guest-exec-status only when the process has ended.
@@ -82,7 +84,8 @@ class FakeAgent : public Hypervisor {
   [[nodiscard]] std::size_t open_files() const { return files_.size(); }
   [[nodiscard]] std::size_t unreaped() const { return processes_.size(); }
 
-  std::string agent_command(const std::string&, const std::string& json, std::chrono::seconds) override {
+  std::string agent_command(const std::string&, const std::string& json, std::chrono::seconds, GracePeriod& its_grace) override {
+    grace = &its_grace;
     const Json request = Json::parse(json);
     const std::string command = request.at("execute");
     log.push_back(command);

@@ -353,7 +353,7 @@ WaitOutcome FakeHypervisor::wait_shut_off(const std::string&, std::chrono::milli
 WaitOutcome FakeHypervisor::wait_agent(const std::string&, std::chrono::milliseconds, const std::atomic<bool>*) {
   return agent_ ? WaitOutcome::happened : WaitOutcome::timed_out;
 }
-std::string FakeHypervisor::agent_command(const std::string&, const std::string&, std::chrono::seconds) {
+std::string FakeHypervisor::agent_command(const std::string&, const std::string&, std::chrono::seconds, GracePeriod&) {
   not_modelled("the guest");
 }
 std::vector<NicInfo> FakeHypervisor::addresses(const std::string&) { return {}; }

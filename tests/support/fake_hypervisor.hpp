@@ -72,7 +72,8 @@ class FakeHypervisor final : public Hypervisor {
                             const std::atomic<bool>* interrupted) override;
   WaitOutcome wait_agent(const std::string& uuid, std::chrono::milliseconds timeout,
                          const std::atomic<bool>* interrupted) override;
-  std::string agent_command(const std::string& uuid, const std::string& json, std::chrono::seconds timeout) override;
+  std::string agent_command(const std::string& uuid, const std::string& json, std::chrono::seconds timeout,
+                            GracePeriod& grace) override;
   std::vector<NicInfo> addresses(const std::string& uuid) override;
   void console(const std::string& uuid, int in_fd, int out_fd, const std::atomic<bool>* interrupted) override;
   void ensure_network(const std::string& name, const std::string& xml) override;

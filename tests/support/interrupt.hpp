@@ -5,6 +5,7 @@
 #include <charconv>
 #include <chrono>
 #include <csignal>
+#include <functional>
 #include <iostream>
 #include <string>
 #include <vector>
@@ -17,8 +18,9 @@
 class Interruption {
  public:
   /// Run it to its end. \param at  interrupt it when a line that it says holds this; empty: somebody else calls send().
+  /// \param before  done before that.
   vmgraft::CommandResult run(const std::vector<std::string>& argv, const std::string& at = {},
-                             const std::vector<std::string>& environment = {}) {
+                             const std::vector<std::string>& environment = {}, const std::function<void()>& before = {}) {
     vmgraft::Command command;
     // exec keeps the number that the shell tells.
     command.argv = {"sh", "-c", "echo $$; exec \"$@\"", "sh"};
@@ -30,6 +32,7 @@ class Interruption {
         std::from_chars(line.data(), line.data() + line.size(), pid);
         pid_ = pid;
       } else if (!at.empty() && !is_sent_ && line.find(at) != std::string_view::npos) {
+        if (before) before();
         send();
       }
     };

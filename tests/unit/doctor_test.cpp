@@ -69,7 +69,7 @@ class AskedHypervisor final : public Hypervisor {
   WaitOutcome wait_agent(const std::string&, std::chrono::milliseconds, const std::atomic<bool>*) override {
     not_asked();
   }
-  std::string agent_command(const std::string&, const std::string&, std::chrono::seconds) override { not_asked(); }
+  std::string agent_command(const std::string&, const std::string&, std::chrono::seconds, GracePeriod&) override { not_asked(); }
   std::vector<NicInfo> addresses(const std::string&) override { not_asked(); }
   void console(const std::string&, int, int, const std::atomic<bool>*) override { not_asked(); }
   void ensure_network(const std::string&, const std::string&) override { not_asked(); }

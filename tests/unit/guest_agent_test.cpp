@@ -6,10 +6,13 @@
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <fmt/format.h>
 
 #include "guest/agent_calls.hpp"
 #include "guest/exec_scripts.hpp"
@@ -25,7 +28,8 @@ namespace {
 
 struct Guest {
   FakeAgent fake;
-  GuestAgent agent{fake, "a", "uuid"};
+  std::atomic<bool> interrupted{false};
+  GuestAgent agent{fake, "a", "uuid", &interrupted};
 
   GuestCommandResult run(std::vector<std::string> argv) {
     GuestCommand command;
@@ -258,17 +262,43 @@ TEST_CASE("a command that takes too long is killed with its children") {
 }
 
 TEST_CASE("an interrupted command is killed") {
-  std::atomic<bool> interrupted{false};
   Guest guest;
   GuestCommand command;
   command.argv = {"sh", "-c", "echo up; exec sleep 1000"};
-  command.interrupted = &interrupted;
-  command.on_out = [&](std::string_view) { interrupted = true; };
+  command.on_out = [&](std::string_view) { guest.interrupted = true; };
   const Error error = error_of([&] { guest.agent.run(command); });
   CHECK(error.code() == Errc::interrupted);
   CHECK(std::string(error.what()) == "VM 'a': interrupted; the command was killed in the guest");
   CHECK(left_behind(guest.fake).empty());
   CHECK(guest.fake.unreaped() == 0);
+}
+
+TEST_CASE("after an interrupt an agent that hangs is left once, and asked nothing more") {
+  Guest guest;
+  std::size_t asked = 0;
+  guest.fake.on_command = [&](const std::string&) {
+    // As libvirt's call, which is left when its time is over.
+    if (!guest.interrupted) return;
+    ++asked;
+    REQUIRE(guest.fake.grace != nullptr);
+    while (!guest.fake.grace->is_over()) std::this_thread::yield();
+    throw Error(Errc::interrupted, "interrupted before the guest agent of VM 'a' answered");
+  };
+  GuestCommand command;
+  command.argv = {"sh", "-c", "echo up; exec sleep 1000"};
+  command.on_out = [&](std::string_view) { guest.interrupted = true; };
+  const Error error = error_of([&] { guest.agent.run(command); });
+  CHECK(error.code() == Errc::interrupted);
+  CHECK(asked == 1);
+  const std::string told = fmt::format("{} {}", error.what(), fmt::join(error.context(), " "));
+  INFO(told);
+  CHECK(told.find("the command may still run in the guest") != std::string::npos);
+  CHECK(error_of([&] { guest.run({"true"}); }).code() == Errc::interrupted);
+  CHECK(asked == 1);
+  guest.fake.on_command = nullptr;
+  guest.interrupted = false;
+  std::error_code ignored;
+  for (const fs::path& folder : left_behind(guest.fake)) fs::remove_all(folder, ignored);
 }
 
 TEST_CASE("when output has nowhere to go the command is killed and the failure passes") {
@@ -450,7 +480,7 @@ namespace {
 /// A guest that answers everything with the same.
 struct OneAnswer final : FakeAgent {
   explicit OneAnswer(std::string text) : answer(std::move(text)) {}
-  std::string agent_command(const std::string&, const std::string&, std::chrono::seconds) override { return answer; }
+  std::string agent_command(const std::string&, const std::string&, std::chrono::seconds, GracePeriod&) override { return answer; }
   std::string answer;
 };
 

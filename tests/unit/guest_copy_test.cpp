@@ -23,7 +23,8 @@ namespace {
 struct CopyWorld {
   ScratchFolder folder;
   FakeAgent fake;
-  GuestAgent agent{fake, "a", "uuid"};
+  std::atomic<bool> interrupted{false};
+  GuestAgent agent{fake, "a", "uuid", &interrupted};
   fs::path here = folder.path() / "here";
   fs::path there = folder.path() / "there";  // the fake's guest is this host
 
@@ -237,13 +238,20 @@ TEST_CASE("an interrupted copy leaves nothing behind") {
   CopyWorld world;
   put(world.here / "f", std::string(300000, 'x'));
   make_tree(world.there / "tree");
-  const std::atomic<bool> interrupted{true};
-  CHECK(error_of([&] {
-          copy_to_guest(world.agent, world.here / "f", (world.there / "f").string(), &interrupted);
-        }).code() == Errc::interrupted);
-  CHECK(error_of([&] {
-          copy_from_guest(world.agent, (world.there / "tree").string(), world.here / "new", &interrupted);
-        }).code() == Errc::interrupted);
+  // While the guest is at work on it, and before it is asked at all.
+  const auto [to_guest, at] = GENERATE(table<bool, std::string>(
+      {{true, ""}, {true, "guest-exec"}, {true, "guest-file-write"}, {false, ""}, {false, "guest-exec"}, {false, "guest-file-read"}}));
+  INFO((to_guest ? "to the guest, at " : "from the guest, at ") << at);
+  world.interrupted = at.empty();
+  world.fake.on_command = [&, at = at](const std::string& command) { world.interrupted = world.interrupted || command == at; };
+  const auto copy = [&, to_guest = to_guest] {
+    if (to_guest)
+      copy_to_guest(world.agent, world.here / "f", (world.there / "f").string());
+    else
+      copy_from_guest(world.agent, (world.there / "tree").string(), world.here / "new");
+  };
+  CHECK(error_of(copy).code() == Errc::interrupted);
+  CHECK(world.fake.log.empty() == at.empty());
   CHECK(names_in(world.there) == std::vector<std::string>{"tree"});
   CHECK(names_in(world.here) == std::vector<std::string>{"f"});
   CHECK(world.fake.open_files() == 0);
