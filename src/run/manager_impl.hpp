@@ -265,8 +265,9 @@ struct Manager::Impl {
   [[nodiscard]] JournalEntry own_journal(const std::string& text, const std::filesystem::path& path);
   /// The locks of a journalled operation; nothing while its process lives or another one recovers it.
   [[nodiscard]] std::optional<std::vector<FileLock>> try_lock_dead(const JournalEntry& entry, const std::vector<std::string>& ours);
-  /// Finish or undo it, under those locks. Returns one line about it.
-  std::string recover_dead(const JournalEntry& entry);
+  /// Finish or undo it, under those locks. Returns one line about it; nothing when all is still to be done that was: its steps
+  /// are over, and others are at work, so that its layers cannot be swept.
+  std::optional<std::string> recover_dead(const JournalEntry& entry);
 
  private:
   /// Wait for a lock; who holds it is told.
