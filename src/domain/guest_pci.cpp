@@ -87,10 +87,11 @@ std::vector<unsigned> GuestPci::free_ports() const {
   return free;
 }
 
-std::optional<unsigned> GuestPci::cell_of(unsigned port) const {
-  const auto there = ports_.find(port);
-  const auto expander = there == ports_.end() ? expanders_.end() : expanders_.find(there->second);
-  return expander == expanders_.end() ? std::nullopt : std::optional(expander->second);
+std::map<unsigned, unsigned> GuestPci::port_cells() const {
+  std::map<unsigned, unsigned> cells;
+  for (const auto& [port, bus] : ports_)
+    if (const auto expander = expanders_.find(bus); expander != expanders_.end()) cells.emplace(port, expander->second);
+  return cells;
 }
 
 void add_guest_address(xmlNode* device, const GuestAddress& place, bool is_multifunction) {

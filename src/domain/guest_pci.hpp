@@ -36,8 +36,8 @@ class GuestPci {
   [[nodiscard]] GuestAddress take_port_place();
   /// Indices of the pcie-root-ports on which nothing stands.
   [[nodiscard]] std::vector<unsigned> free_ports() const;
-  /// Guest NUMA cell of the pxb-pcie that the port stands on; nothing when it stands on the root bus.
-  [[nodiscard]] std::optional<unsigned> cell_of(unsigned port) const;
+  /// Each port that stands on a pxb-pcie -> the guest NUMA cell of that.
+  [[nodiscard]] std::map<unsigned, unsigned> port_cells() const;
 
  private:
   std::set<std::pair<unsigned, unsigned>> taken_;   // bus and slot

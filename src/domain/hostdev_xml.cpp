@@ -130,7 +130,8 @@ GuestRoom read_guest_room(const std::string& xml) {
   const xmlNode* devices = xml::child(domain, "devices");
   GuestRoom room;
   const GuestPci pci(devices);
-  for (const unsigned port : pci.free_ports()) room.ports.push_back({port, pci.cell_of(port)});
+  room.ports = pci.free_ports();
+  room.port_cells = pci.port_cells();
   for (const xmlNode* node : xml::children(xml::child(domain, "numatune"), "memnode")) {
     // A set of several nodes is near none of them.
     const auto host_node = parse_pci_number(xml::attribute_or_empty(node, "nodeset"));
@@ -148,9 +149,22 @@ GuestRoom read_guest_room(const std::string& xml) {
   return room;
 }
 
-std::vector<unsigned> free_root_ports(const std::string& xml) {
-  const xml::Document document = xml::parse_or_throw(xml, "domain", "domain XML");
-  return GuestPci(xml::child(xml::root_of(document), "devices")).free_ports();
+std::optional<unsigned> GuestRoom::cell_of(unsigned port) const {
+  const auto found = port_cells.find(port);
+  return found == port_cells.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::optional<unsigned> GuestRoom::take_port(const std::optional<unsigned>& cell) {
+  const auto find = [&](const std::optional<unsigned>& wanted) {
+    return std::find_if(ports.begin(), ports.end(), [&](unsigned port) { return cell_of(port) == wanted; });
+  };
+  auto found = find(cell);
+  if (found == ports.end()) found = find(std::nullopt);  // of no cell: better than of another one
+  if (found == ports.end()) found = ports.begin();
+  if (found == ports.end()) return std::nullopt;
+  const unsigned port = *found;
+  ports.erase(found);
+  return port;
 }
 
 }  // namespace vmgraft

@@ -99,23 +99,20 @@ struct DomainHostdev {
 /// Every <hostdev>, and every <interface type='hostdev'>, which is one too.
 [[nodiscard]] std::vector<DomainHostdev> read_hostdevs(const std::string& xml);
 
-/// A pcie-root-port of a running guest on which nothing stands.
-struct FreePort {
-  unsigned index = 0;             ///< of its controller
-  std::optional<unsigned> cell;   ///< guest NUMA cell whose pxb-pcie it stands on; absent: it stands on the root bus
-};
-
 /// What there is in a running guest for devices that are plugged in.
 struct GuestRoom {
-  std::vector<FreePort> ports;
+  std::vector<unsigned> ports;               ///< indices of the pcie-root-ports on which nothing stands
+  std::map<unsigned, unsigned> port_cells;   ///< each port on a pxb-pcie, free or not -> the guest NUMA cell of that
   std::map<unsigned, unsigned> cells;     ///< node of the host -> the guest NUMA cell that has its memory there
   std::optional<std::uint64_t> window;    ///< bytes of 64-bit MMIO window, <pcihole64>; absent: the machine's own
+
+  /// Nothing: it stands on the root bus.
+  [[nodiscard]] std::optional<unsigned> cell_of(unsigned port) const;
+  /// A free port in \p cell, else one of no cell, else any. Nothing: none is free.
+  [[nodiscard]] std::optional<unsigned> take_port(const std::optional<unsigned>& cell);
 };
 
 /// \param xml  of the running domain. \throws Error other: the XML cannot be read.
 [[nodiscard]] GuestRoom read_guest_room(const std::string& xml);
-
-/// Indices of pcie-root-ports that nothing stands on. \param xml  of the running domain.
-[[nodiscard]] std::vector<unsigned> free_root_ports(const std::string& xml);
 
 }  // namespace vmgraft

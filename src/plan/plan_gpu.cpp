@@ -204,7 +204,7 @@ std::optional<GpuPart> find_gpu_part(const GpuFacts& facts, const std::string& d
 
 std::vector<DetachDevice> detach_steps(const std::string& vm, const std::string& vm_uuid, const std::string& xml,
                                        unsigned timeout, const std::vector<std::string>* only) {
-  std::optional<std::vector<unsigned>> ports;
+  std::optional<GuestRoom> room;
   std::vector<DetachDevice> steps;
   for (const DomainHostdev& device : read_hostdevs(xml)) {
     const std::string& name = device.address.empty() ? device.mdev : device.address;
@@ -212,13 +212,13 @@ std::vector<DetachDevice> detach_steps(const std::string& vm, const std::string&
     if (only != nullptr && std::find(only->begin(), only->end(), name) == only->end()) continue;
     unsigned port = device.port;
     if (device.guest_function != 0) {  // libvirt hot-plugs only first functions: it comes back on a port of its own
-      if (!ports) ports = free_root_ports(xml);
-      if (ports->empty())
+      if (!room) room = read_guest_room(xml);
+      const std::optional<unsigned> free = room->take_port(room->cell_of(port));
+      if (!free)
         throw Error(Errc::conflict,
                     fmt::format("VM '{}' has no free PCIe root port for {}, which has to be plugged in again", vm, name),
                     "stop the VM first");
-      port = ports->back();
-      ports->pop_back();
+      port = *free;
     }
     PassedGpu alone;
     alone.mdev = device.mdev;

@@ -61,9 +61,9 @@ class Plugging {
     const std::size_t devices = gpu.mdev.empty() ? gpu.functions.size() : 1;
     for (std::size_t i = 0; i < devices; ++i) {
       if (gpu.mdev.empty() && !gpu.functions[i].is_visible) continue;
-      const FreePort port = take_port(cell);
+      const unsigned port = take_port(cell);
       const std::string alias = fmt::format("ua-gpu{}-{}", index, i);
-      result_.plan.steps.emplace_back(AttachDevice{vm_, vm_uuid_, alias, hostdev_xml(gpu, i, alias, port.index)});
+      result_.plan.steps.emplace_back(AttachDevice{vm_, vm_uuid_, alias, hostdev_xml(gpu, i, alias, port)});
       if (i == 0) tell_far(host_address, cell, port);
     }
   }
@@ -76,25 +76,16 @@ class Plugging {
     return cell == room_.cells.end() ? std::nullopt : std::optional(cell->second);
   }
 
-  [[nodiscard]] FreePort take_port(const std::optional<unsigned>& cell) {
-    const auto find = [&](const std::optional<unsigned>& wanted) {
-      return std::find_if(room_.ports.begin(), room_.ports.end(), [&](const FreePort& port) { return port.cell == wanted; });
-    };
-    auto found = find(cell);
-    if (found == room_.ports.end()) found = find(std::nullopt);  // of no cell: better than of another one
-    if (found == room_.ports.end()) found = room_.ports.begin();
-    if (found == room_.ports.end())
-      throw Error(Errc::conflict, fmt::format("VM '{}' has no free PCIe root port left for a hot plug", vm_),
-                  "every VM starts with four spare ones; restart it with the GPUs it needs");
-    const FreePort port = *found;
-    room_.ports.erase(found);
-    return port;
+  [[nodiscard]] unsigned take_port(const std::optional<unsigned>& cell) {
+    if (const std::optional<unsigned> port = room_.take_port(cell)) return *port;
+    throw Error(Errc::conflict, fmt::format("VM '{}' has no free PCIe root port left for a hot plug", vm_),
+                "every VM starts with four spare ones; restart it with the GPUs it needs");
   }
 
   /// A guest with cells of its own sees from the port which of them the GPU is near.
-  void tell_far(const std::string& host_address, const std::optional<unsigned>& cell, const FreePort& port) {
+  void tell_far(const std::string& host_address, const std::optional<unsigned>& cell, unsigned port) {
     const PciFunction* function = facts_.devices.find(host_address);
-    if (room_.cells.empty() || function == nullptr || function->numa_node < 0 || (cell && port.cell == cell)) return;
+    if (room_.cells.empty() || function == nullptr || function->numa_node < 0 || (cell && room_.cell_of(port) == cell)) return;
     result_.notes.push_back(
         fmt::format("GPU {} is on node {}, and VM '{}' has no {} there: its guest does not see which CPUs and memory are "
                     "near it", host_address, function->numa_node, vm_,

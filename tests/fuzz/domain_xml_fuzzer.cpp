@@ -57,9 +57,9 @@ void check_parts(const std::string& xml) {
       for (const DomainHostdev& device : read_hostdevs(xml)) {
         require(device.address.find_first_not_of("0123456789abcdef:.") == std::string::npos, "an address is numbers");
       }
-      for (const FreePort& port : read_guest_room(xml).ports) {
-        const std::vector<unsigned> free = free_root_ports(xml);
-        require(std::find(free.begin(), free.end(), port.index) != free.end(), "a free port is one");
+      for (GuestRoom room = read_guest_room(xml); !room.ports.empty();) {
+        const std::size_t before = room.ports.size();
+        require(room.take_port(0).has_value() && room.ports.size() + 1 == before, "a free port is taken once");
       }
       return;
   }

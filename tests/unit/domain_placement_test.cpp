@@ -458,12 +458,12 @@ TEST_CASE("host devices are read from a domain of anybody's") {
 }
 
 TEST_CASE("root ports are free when nothing of the guest stands on them") {
-  CHECK(free_root_ports(definition()) == std::vector<unsigned>{7, 8, 9, 10});
+  CHECK(read_guest_room(definition()).ports == std::vector<unsigned>{7, 8, 9, 10});
   // The balloon is gone and its port free; the GPU's is its own; the host's address of the GPU is no place in the guest.
-  CHECK(free_root_ports(placed(with_gpus({gpu("0000:07:00.0")}))) == std::vector<unsigned>{5, 7, 8, 9, 10});
-  CHECK(free_root_ports("<domain/>").empty());
+  CHECK(read_guest_room(placed(with_gpus({gpu("0000:07:00.0")}))).ports == std::vector<unsigned>{5, 7, 8, 9, 10});
+  CHECK(read_guest_room("<domain/>").ports.empty());
   const Error error = error_of([] {
-    static_cast<void>(free_root_ports(
+    static_cast<void>(read_guest_room(
         "<domain><devices><controller type='pci' index='x' model='pcie-root-port'/></devices></domain>"));
   });
   CHECK(std::string(error.what()) == "domain XML: index of <controller> is 'x', which is no such number");
@@ -484,11 +484,22 @@ TEST_CASE("a running guest tells which free ports are of which NUMA cell, and ho
   const GuestRoom room = read_guest_room(xml);
   CHECK(room.window == 512 * kGiB);
   CHECK(room.cells == std::map<unsigned, unsigned>{{1, 0}});
-  const auto of_cell = std::count_if(room.ports.begin(), room.ports.end(), [](const auto& port) { return port.cell == 0u; });
+  const auto of_cell = std::count_if(room.ports.begin(), room.ports.end(), [&](unsigned port) { return room.cell_of(port) == 0u; });
   CHECK(of_cell == 1);
-  CHECK(room.ports.size() == free_root_ports(xml).size());
 
-  CHECK(read_guest_room("<domain/>").ports.empty());
+  // One of the cell, then those of none; and of another cell only when there is nothing else.
+  GuestRoom taken = room;
+  const std::optional<unsigned> first = taken.take_port(0);
+  REQUIRE(first);
+  CHECK(room.cell_of(*first) == 0u);
+  const std::optional<unsigned> second = taken.take_port(0);
+  REQUIRE(second);
+  CHECK_FALSE(room.cell_of(*second));
+  taken = room;
+  for (std::size_t left = room.ports.size(); left > 1; --left) CHECK_FALSE(room.cell_of(taken.take_port(std::nullopt).value()));
+  CHECK(taken.take_port(std::nullopt) == first);
+  CHECK_FALSE(taken.take_port(0));
+
   CHECK_FALSE(read_guest_room("<domain><devices><controller type='pci' index='0' model='pcie-root'><pcihole64 unit='KiB'>"
                               "99999999999999999999</pcihole64></controller></devices></domain>")
                   .window);

@@ -53,12 +53,11 @@ struct PlugWorld {
   void set_bar(std::uint64_t size) {
     for (PciFunction& function : facts.devices.functions) function.bars.front().size = size;
   }
-  [[nodiscard]] PlugPlan plan() const {
-    const std::string xml = "<domain><name>a</name>" + numatune +
-                            "<devices><controller type='pci' index='0' model='pcie-root'>" + hole + "</controller>" +
-                            expander(11, 0) + expander(12, 1) + ports + there + "</devices></domain>";
-    return plan_plug(facts, choice, placement, "a", "u-a", xml);
+  [[nodiscard]] std::string xml() const {
+    return "<domain><name>a</name>" + numatune + "<devices><controller type='pci' index='0' model='pcie-root'>" + hole +
+           "</controller>" + expander(11, 0) + expander(12, 1) + ports + there + "</devices></domain>";
   }
+  [[nodiscard]] PlugPlan plan() const { return plan_plug(facts, choice, placement, "a", "u-a", xml()); }
   /// The port of the n-th device that is plugged in.
   [[nodiscard]] unsigned port_of(std::size_t step) const {
     const std::string xml = std::get<AttachDevice>(plan().plan.steps.at(step)).xml;
@@ -118,6 +117,22 @@ TEST_CASE("visible companions want ports too, and a VM without one left is refus
   const Error error = error_of([&] { static_cast<void>(world.plan()); });
   CHECK(error.code() == Errc::conflict);
   CHECK(std::string(error.what()) == "VM 'a' has no free PCIe root port left for a hot plug");
+}
+
+// It came back on the last free port, of whichever cell.
+TEST_CASE("a companion that is to come back alone after a memory snapshot does so in the cell of its GPU") {
+  PlugWorld world;
+  world.ports += PlugWorld::port(23, 12);
+  for (const std::string function : {"0", "1"})
+    world.there += "<hostdev mode='subsystem' type='pci'><source><address domain='0' bus='0xc1' slot='0' function='" + function +
+                   "'/></source><alias name='ua-gpu0-" + function + "'/><address type='pci' bus='23' slot='0' function='" +
+                   function + "'/></hostdev>";
+  std::map<std::string, unsigned> ports;
+  for (const DetachDevice& step : detach_steps("a", "u-a", world.xml(), 60, nullptr)) {
+    const DomainHostdev back = read_hostdevs("<domain><devices>" + step.xml + "</devices></domain>").front();
+    ports[back.address] = back.port;
+  }
+  CHECK(ports == std::map<std::string, unsigned>{{"0000:c1:00.0", 23}, {"0000:c1:00.1", 22}});
 }
 
 TEST_CASE("a GPU keeps its number free of those that the guest has") {
