@@ -68,7 +68,7 @@ TEST_CASE("each GPU of the server gets its verdict, and asking for a bad one tou
   CHECK(lab.json({"list", "--all"}).at("vms").empty());
 }
 
-TEST_CASE("a VM that asks for a card by its address is not given another one that stands there", "[second]") {
+TEST_CASE("a VM that asks for a card by its address is not given another one that stands there") {
   GpuLab lab;
   const std::string vm = lab.name("moved");
   lab.vmgraft({"create", "idle", vm, "--gpus", kFarGpu, "--no-start"});

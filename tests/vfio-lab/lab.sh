@@ -16,6 +16,7 @@
 # | 0000:81:00.0        | 0380 display             | 1    | bochs-drm                | its own                         |
 # | 0000:83:01.0, :02.0 | 0380 display, 0200 NIC   | 1    | bochs-drm, e1000         | one for both, behind one bridge |
 #
+# VMGRAFT_LAB_CPUS: 2, one on each node (the default), or 1: the far node then has memory and devices only.
 # VMGRAFT_LAB_CACHE: where the kernel and the initramfs are kept. VMGRAFT_LAB_TIMEOUT: seconds until a hang is cut.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -74,13 +75,18 @@ printf 'lab_share=%s\nlab_modules=%s\nset -- %s\n' "$(quoted "$share")" \
 nvme=nvme,serial=LAB,subsys=subsystem,bus=port4,max_ioqpairs=8,msix_qsize=9
 nvme+=,sriov_max_vfs=2,sriov_vi_flexible=2,sriov_vq_flexible=4
 # shellcheck disable=SC2054 # the commas are QEMU's
+case ${VMGRAFT_LAB_CPUS:-2} in
+  1) cpus=(-smp 1 -numa node,nodeid=0,cpus=0,memdev=m0 -numa node,nodeid=1,memdev=m1) ;;
+  2) cpus=(-smp 2 -numa node,nodeid=0,cpus=0,memdev=m0 -numa node,nodeid=1,cpus=1,memdev=m1) ;;
+  *) echo "lab.sh: VMGRAFT_LAB_CPUS is 1 or 2" >&2; exit 2 ;;
+esac
 machine=(
   -nodefaults -no-user-config -display none -no-reboot -serial "file:$share/console.log"
   # Both processors on one thread: two servers on a host of two cores would wait for each other's, in spin locks and for
   # interrupts between processors (six times as long as so). Five-level page tables are only slow here.
-  -M q35 -accel tcg,thread=single,tb-size=1024 -cpu max,la57=off -smp 2 -m 4G
+  -M q35 -accel tcg,thread=single,tb-size=1024 -cpu max,la57=off -m 4G
   -object memory-backend-ram,id=m0,size=2G -object memory-backend-ram,id=m1,size=2G
-  -numa node,nodeid=0,cpus=0,memdev=m0 -numa node,nodeid=1,cpus=1,memdev=m1
+  "${cpus[@]}"
   # vfio works behind an emulated IOMMU only when that is told of every mapping.
   -device intel-iommu,intremap=on,caching-mode=on
   -kernel "$cache/kernel/boot/vmlinuz-$release" -initrd "$cache/initramfs.gz"
