@@ -76,7 +76,7 @@ void run_steps(GuestAgent& agent, const ProvisionRequest& request) {
     GuestCommand command;
     // Nobody is there to answer a package's questions.
     command.argv = {"env", "DEBIAN_FRONTEND=noninteractive", "/bin/sh", "-c", steps[i]};
-      OutputTail tail;
+    OutputTail tail;
     command.on_out = command.on_err = [&tail](std::string_view bytes) { tail.add(bytes); };
     const int code = agent.run(command).exit_code;
     if (code == 0) continue;
