@@ -124,16 +124,16 @@ class FileWriter {
 
 }  // namespace
 
-GuestAgent::GuestAgent(Hypervisor& hypervisor, std::string vm_name, std::string uuid, const std::atomic<bool>* interrupted)
-    : hypervisor_(hypervisor), vm_name_(std::move(vm_name)), uuid_(std::move(uuid)), interrupted_(interrupted) {}
+GuestAgent::GuestAgent(Hypervisor& hypervisor, std::string vm_name, std::string uuid, GracePeriod grace)
+    : hypervisor_(hypervisor), vm_name_(std::move(vm_name)), uuid_(std::move(uuid)), grace_(grace) {}
 
 AgentCalls GuestAgent::calls() const {
   stop_when_interrupted("its guest was at work");
-  return {hypervisor_, vm_name_, uuid_, interrupted_};
+  return {hypervisor_, vm_name_, uuid_, grace_};
 }
 
 void GuestAgent::stop_when_interrupted(const std::string& while_doing) const {
-  if (interrupted_ == nullptr || !interrupted_->load()) return;
+  if (grace_.interrupted == nullptr || !grace_.interrupted->load()) return;
   throw Error(Errc::interrupted, fmt::format("{}: interrupted while {}", place(), while_doing));
 }
 

@@ -16,6 +16,9 @@ namespace vmgraft {
 
 class AgentCalls;
 
+/// What is under way in the guest when somebody asks us to stop is killed there, if that is done in this time.
+inline constexpr std::chrono::milliseconds kTidyTime{1200};
+
 /// A command in the guest.
 struct GuestCommand {
   std::vector<std::string> argv;
@@ -39,9 +42,9 @@ struct GuestCommandResult {
 /// refusal, in its words), interrupted.
 class GuestAgent {
  public:
-  /// \param interrupted  when it turns true, what runs in the guest is killed there. It outlives the agent.
-  GuestAgent(Hypervisor& hypervisor, std::string vm_name, std::string uuid,
-             const std::atomic<bool>* interrupted = nullptr);
+  /// \param grace  after an interrupt, what runs in the guest is killed there within it; of no length: the guest goes anyway,
+  /// and is left as it is.
+  GuestAgent(Hypervisor& hypervisor, std::string vm_name, std::string uuid, GracePeriod grace = {});
 
   /// Run a command, output streamed and of any length.
   GuestCommandResult run(const GuestCommand& command);
@@ -72,7 +75,7 @@ class GuestAgent {
   Hypervisor& hypervisor_;
   std::string vm_name_;
   std::string uuid_;
-  const std::atomic<bool>* interrupted_;
+  GracePeriod grace_;
 };
 
 }  // namespace vmgraft

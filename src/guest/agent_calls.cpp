@@ -23,9 +23,6 @@ using Json = nlohmann::json;
 // emulated may need seconds.
 constexpr std::chrono::seconds kAnswerTimeout{30};
 
-// What is under way in the guest when somebody asks us to stop is killed there, if that is done in this time.
-constexpr std::chrono::milliseconds kTidyTime{1200};
-
 constexpr const char* kBase64Digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 }  // namespace
@@ -72,8 +69,8 @@ std::string random_hex(std::size_t count) {
   return text;
 }
 
-AgentCalls::AgentCalls(Hypervisor& hypervisor, std::string vm_name, std::string uuid, const std::atomic<bool>* interrupted)
-    : hypervisor_(hypervisor), vm_name_(std::move(vm_name)), uuid_(std::move(uuid)), grace_{interrupted, kTidyTime} {}
+AgentCalls::AgentCalls(Hypervisor& hypervisor, std::string vm_name, std::string uuid, GracePeriod grace)
+    : hypervisor_(hypervisor), vm_name_(std::move(vm_name)), uuid_(std::move(uuid)), grace_(grace) {}
 
 std::string AgentCalls::place() const {
   return fmt::format("VM '{}'", vm_name_);

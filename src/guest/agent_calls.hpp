@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -49,9 +48,9 @@ struct AgentPiece {
 /// Source: qga/qapi-schema.json of QEMU.
 class AgentCalls {
  public:
-  /// \param interrupted  once it is true, what is still asked, to tidy up, has a second or so; then the call is left, and none
-  /// is made any more: an agent that hangs would hold us up at each.
-  AgentCalls(Hypervisor& hypervisor, std::string vm_name, std::string uuid, const std::atomic<bool>* interrupted = nullptr);
+  /// \param grace  for what is still asked to tidy up after an interrupt; then the call is left, and none is made any more: an
+  /// agent that hangs would hold us up at each.
+  AgentCalls(Hypervisor& hypervisor, std::string vm_name, std::string uuid, GracePeriod grace = {});
 
   /// \returns the process id in the guest. \throws Error usage: arguments that JSON cannot carry, or too long.
   std::int64_t exec(const AgentExec& program);
@@ -67,6 +66,8 @@ class AgentCalls {
   void set_time(std::int64_t nanoseconds);
 
   [[nodiscard]] bool is_interrupted() const { return grace_.interrupted != nullptr && grace_.interrupted->load(); }
+  /// Whether the guest is to be left tidy after an interrupt.
+  [[nodiscard]] bool tidies_up() const { return grace_.length.count() > 0; }
 
   /// "VM 'a'": where every message of ours begins.
   [[nodiscard]] std::string place() const;

@@ -290,6 +290,7 @@ void CommandRun::reap(std::int64_t pid) {
 // Kill what runs, remove what was made. What cannot be done is in the Error's text.
 void CommandRun::stop_in_guest() {
   if (pid_ == 0 && folder_.empty()) return;
+  if (calls_.is_interrupted() && !calls_.tidies_up()) return;
   const std::int64_t pid = std::exchange(pid_, 0);
   try {
     run_script(kKillScript);
@@ -310,7 +311,7 @@ void CommandRun::throw_stopped(Ending ending) {
     fate = error.what();
   }
   if (ending == Ending::interrupted) {
-    throw Error(Errc::interrupted, fmt::format("{}: interrupted; {}", calls_.place(), fate));
+    throw Error(Errc::interrupted, fmt::format("{}: interrupted{}", calls_.place(), calls_.tidies_up() ? "; " + fate : ""));
   }
   throw Error(Errc::unreachable,
               fmt::format("{}: timed out after {}s; {}", calls_.place(), command_.timeout->count(), fate),

@@ -127,7 +127,9 @@ std::vector<VmInfo> Manager::create(const CreateRequest& request) {
   }
   try {
     if (request.start)
-      for (const std::string& name : names) impl.bring_up(name, request.wait, request.timeout, request.explain);
+      for (const std::string& name : names)
+        impl.bring_up(name, request.wait, request.timeout, request.explain,
+                      request.keep_failed ? kTidyTime : std::chrono::milliseconds(0));
   } catch (Error& error) {
     error.add_context(fmt::format("while bringing up {}", names.size() == 1 ? "VM '" + names.front() + "'"
                                                                            : "VMs '" + names.front() + "' ..."));

@@ -54,7 +54,7 @@ ExecResult Manager::exec(const ExecRequest& request) {
     throw Error(Errc::usage, "exec needs a command", fmt::format("vmgraft exec {} -- uname -a", request.vm));
   const Manifest manifest = impl.store().manifest(request.vm);
   const DomainState domain = impl.running_domain(manifest);
-  GuestAgent agent(impl.hypervisor(), request.vm, domain.uuid, impl.options.interrupted);
+  GuestAgent agent(impl.hypervisor(), request.vm, domain.uuid, {impl.options.interrupted, kTidyTime});
   GuestCommand command;
   command.argv = request.command;
   command.user = request.user;
@@ -79,7 +79,7 @@ CopyResult Manager::copy(const CopyRequest& request) {
     throw Error(Errc::usage, fmt::format("'{}' is not an absolute path in the guest", printable(path)),
                 fmt::format("{}:/root/{}", vm, path));
   const DomainState domain = impl.running_domain(impl.store().manifest(vm));
-  GuestAgent agent(impl.hypervisor(), vm, domain.uuid, impl.options.interrupted);
+  GuestAgent agent(impl.hypervisor(), vm, domain.uuid, {impl.options.interrupted, kTidyTime});
   const CopyCount count =
       from ? copy_from_guest(agent, path, request.destination) : copy_to_guest(agent, request.source, path);
   return {count.files, count.bytes};

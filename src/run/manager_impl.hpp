@@ -151,9 +151,11 @@ struct Manager::Impl {
   // --- life
   void start_domain(const Manifest& manifest, bool explain);
   /// Start when needed, wait for what \p wait says, provision what is still to be provisioned.
-  void bring_up(const std::string& vm, WaitFor wait, std::optional<std::chrono::seconds> timeout, bool explain = false);
+  /// \param tidy_time  for the guest, after an interrupt; none: the VM goes with it.
+  void bring_up(const std::string& vm, WaitFor wait, std::optional<std::chrono::seconds> timeout, bool explain = false,
+                std::chrono::milliseconds tidy_time = kTidyTime);
   void wait_ready(const Manifest& manifest, Ready ready, std::chrono::seconds timeout);
-  void provision_guest(const std::string& vm);
+  void provision_guest(const std::string& vm, std::chrono::milliseconds tidy_time);
   DeleteResult remove_vm(const std::string& vm);
   // Under the VM's lock:
   void stop_locked(const std::string& vm, std::chrono::seconds timeout);

@@ -143,11 +143,11 @@ HostKey Manager::Impl::host_key(const std::string& vm) {
   return key;
 }
 
-void Manager::Impl::provision_guest(const std::string& vm) {
+void Manager::Impl::provision_guest(const std::string& vm, std::chrono::milliseconds tidy_time) {
   Manifest manifest = store().manifest(vm);
   const VmSpec spec = parse_spec(manifest.spec, manifest.template_name);
   const Manifest before = manifest;
-  GuestAgent agent(hypervisor(), vm, manifest.uuid, options.interrupted);
+  GuestAgent agent(hypervisor(), vm, manifest.uuid, {options.interrupted, tidy_time});
   if (!manifest.provisioned && asks_for_provisioning(spec.guest)) {
     const LayerRecord image = root_layer(manifest);
     ProvisionRequest request;
@@ -175,7 +175,8 @@ void Manager::Impl::provision_guest(const std::string& vm) {
   execute(plan);
 }
 
-void Manager::Impl::bring_up(const std::string& vm, WaitFor wait, std::optional<seconds> timeout, bool explain) {
+void Manager::Impl::bring_up(const std::string& vm, WaitFor wait, std::optional<seconds> timeout, bool explain,
+                             std::chrono::milliseconds tidy_time) {
   {
     Locks locks = lock_vms({vm}, "start " + vm);
     locks.drop_share();  // its layers are named as long as the VM's lock is held
@@ -202,7 +203,7 @@ void Manager::Impl::bring_up(const std::string& vm, WaitFor wait, std::optional<
     // Held while the guest is worked on, so that nobody reverts or deletes the VM meanwhile; sweeps go on.
     Locks locks = lock_vms({vm}, "provision " + vm);
     locks.drop_share();
-    provision_guest(vm);
+    provision_guest(vm, tidy_time);
   }
   if (ready == Ready::ssh) wait_ready(manifest, ready, limit);
 }

@@ -27,9 +27,10 @@ namespace fs = std::filesystem;
 namespace {
 
 struct Guest {
-  FakeAgent fake;
+  std::chrono::milliseconds tidy_time = std::chrono::minutes(1);  // not to be missed by a slow machine
+  FakeAgent fake{};
   std::atomic<bool> interrupted{false};
-  GuestAgent agent{fake, "a", "uuid", &interrupted};
+  GuestAgent agent{fake, "a", "uuid", {&interrupted, tidy_time}};
 
   GuestCommandResult run(std::vector<std::string> argv) {
     GuestCommand command;
@@ -274,7 +275,7 @@ TEST_CASE("an interrupted command is killed") {
 }
 
 TEST_CASE("after an interrupt an agent that hangs is left once, and asked nothing more") {
-  Guest guest;
+  Guest guest{std::chrono::milliseconds(20)};
   std::size_t asked = 0;
   guest.fake.on_command = [&](const std::string&) {
     // As libvirt's call, which is left when its time is over.
@@ -285,7 +286,7 @@ TEST_CASE("after an interrupt an agent that hangs is left once, and asked nothin
     throw Error(Errc::interrupted, "interrupted before the guest agent of VM 'a' answered");
   };
   GuestCommand command;
-  command.argv = {"sh", "-c", "echo up; exec sleep 1000"};
+  command.argv = {"sh", "-c", "echo up; exec sleep 10"};
   command.on_out = [&](std::string_view) { guest.interrupted = true; };
   const Error error = error_of([&] { guest.agent.run(command); });
   CHECK(error.code() == Errc::interrupted);
@@ -296,6 +297,21 @@ TEST_CASE("after an interrupt an agent that hangs is left once, and asked nothin
   CHECK(error_of([&] { guest.run({"true"}); }).code() == Errc::interrupted);
   CHECK(asked == 1);
   guest.fake.on_command = nullptr;
+  guest.interrupted = false;
+  std::error_code ignored;
+  for (const fs::path& folder : left_behind(guest.fake)) fs::remove_all(folder, ignored);
+}
+
+TEST_CASE("after an interrupt a guest that goes anyway is asked nothing more") {
+  Guest guest{std::chrono::milliseconds(0)};
+  GuestCommand command;
+  command.argv = {"sh", "-c", "echo up; exec sleep 10"};
+  command.on_out = [&](std::string_view) { guest.interrupted = true; };
+  const Error error = error_of([&] { guest.agent.run(command); });
+  CHECK(error.code() == Errc::interrupted);
+  CHECK(std::string(error.what()) == "VM 'a': interrupted");
+  CHECK(error.context().empty());
+  CHECK(guest.fake.unreaped() == 1);  // what the test's own end kills
   guest.interrupted = false;
   std::error_code ignored;
   for (const fs::path& folder : left_behind(guest.fake)) fs::remove_all(folder, ignored);

@@ -24,7 +24,7 @@ struct CopyWorld {
   ScratchFolder folder;
   FakeAgent fake;
   std::atomic<bool> interrupted{false};
-  GuestAgent agent{fake, "a", "uuid", &interrupted};
+  GuestAgent agent{fake, "a", "uuid", {&interrupted, std::chrono::minutes(1)}};
   fs::path here = folder.path() / "here";
   fs::path there = folder.path() / "there";  // the fake's guest is this host
 
