@@ -63,7 +63,7 @@ std::function<void(std::string_view)> sink_for(const std::function<void(std::str
 CommandRun::CommandRun(AgentCalls& calls, const GuestCommand& command)
     : calls_(calls),
       command_(command),
-      tidies_up_(calls.is_interrupted()),
+      is_after_interrupt_(calls.is_interrupted()),
       word_a_(random_hex(8)),
       word_b_(random_hex(8)),
       deadline_(command.timeout ? Clock::now() + *command.timeout : Clock::time_point::max()),
@@ -161,7 +161,7 @@ CommandRun::Ending CommandRun::follow() {
 }
 
 std::optional<CommandRun::Ending> CommandRun::limit_reached() const {
-  if (calls_.is_interrupted() && !tidies_up_) return Ending::interrupted;
+  if (calls_.is_interrupted() && !is_after_interrupt_) return Ending::interrupted;
   if (Clock::now() >= deadline_) return Ending::timed_out;
   return std::nullopt;
 }

@@ -44,7 +44,7 @@ class CommandRun {
 
   AgentCalls& calls_;
   const GuestCommand& command_;
-  const bool tidies_up_;  // it began when we were interrupted already, and ends with the time that is left for that
+  const bool is_after_interrupt_;  // it tidies up: only the time that is left for that ends it
   std::string word_a_;
   std::string word_b_;
   std::chrono::steady_clock::time_point deadline_;

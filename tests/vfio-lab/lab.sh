@@ -80,6 +80,7 @@ case ${VMGRAFT_LAB_CPUS:-2} in
   2) cpus=(-smp 2 -numa node,nodeid=0,cpus=0,memdev=m0 -numa node,nodeid=1,cpus=1,memdev=m1) ;;
   *) echo "lab.sh: VMGRAFT_LAB_CPUS is 1 or 2" >&2; exit 2 ;;
 esac
+# shellcheck disable=SC2054 # as above
 machine=(
   -nodefaults -no-user-config -display none -no-reboot -serial "file:$share/console.log"
   # Both processors on one thread: two servers on a host of two cores would wait for each other's, in spin locks and for
