@@ -133,7 +133,7 @@ AgentCalls GuestAgent::calls() const {
 }
 
 void GuestAgent::stop_when_interrupted(const std::string& while_doing) const {
-  if (grace_.interrupted == nullptr || !grace_.interrupted->load()) return;
+  if (!grace_.has_begun()) return;
   throw Error(Errc::interrupted, fmt::format("{}: interrupted while {}", place(), while_doing));
 }
 

@@ -65,7 +65,7 @@ class AgentCalls {
   /// \param nanoseconds  since 1970, UTC.
   void set_time(std::int64_t nanoseconds);
 
-  [[nodiscard]] bool is_interrupted() const { return grace_.interrupted != nullptr && grace_.interrupted->load(); }
+  [[nodiscard]] bool is_interrupted() const { return grace_.has_begun(); }
   /// Whether the guest is to be left tidy after an interrupt.
   [[nodiscard]] bool tidies_up() const { return grace_.length.count() > 0; }
 

@@ -68,9 +68,10 @@ struct GracePeriod {
   std::chrono::milliseconds length{0};
   std::optional<std::chrono::steady_clock::time_point> end = {};  ///< absent: nobody has asked us yet
 
+  [[nodiscard]] bool has_begun() const { return interrupted != nullptr && interrupted->load(); }
   bool is_over() {
     const auto now = std::chrono::steady_clock::now();
-    if (!end && interrupted != nullptr && interrupted->load()) end = now + length;
+    if (!end && has_begun()) end = now + length;
     return end && now >= *end;
   }
 };

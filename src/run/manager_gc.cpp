@@ -97,7 +97,11 @@ std::vector<GcEntry> Manager::Impl::gc_journals(bool dry_run) {
       if (!locks || !host.stat(path)) continue;
       entry.what = fmt::format("'{}', which process {} left half done", journal.plan.verb, journal.pid);
       entry.action = GcAction::recover;
-      if (!dry_run) attempt(entry, [&] { entry.note = recover_dead(own_journal(host.read_file(path).value(), path)).value_or("its layers are swept when nobody is at work in the store"); });
+      if (!dry_run)
+        attempt(entry, [&] {
+          entry.note = recover_dead(own_journal(host.read_file(path).value(), path))
+                           .value_or("its layers are swept when nobody is at work in the store");
+        });
     } catch (const Error& error) {
       entry.note = error.what();
     }
